@@ -1,0 +1,1 @@
+"""FedMPQ: mixed-precision quantized models, trained together by devices of different bit budgets."""

@@ -1,0 +1,268 @@
+"""Every parameter: its type, what it means, what is allowed; read from params.yaml and checked here."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from fedmpq.errors import UserError
+
+MAX_BITS = 8
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all groups of parameters: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_by_name=True, allow_inf_nan=False)
+
+
+class AlgorithmSettings(Settings):
+    """What every algorithm has of its own (fp32, fpq8, aqfl need no more)."""
+
+    aggregation: Literal["weights", "updates"] = "weights"
+    """`weights`: average of the clients' models. `updates`: global model + average change."""
+
+
+class FedMPQSettings(AlgorithmSettings):
+    """FedMPQ: group Lasso on bit planes, pruning of sparse bits, pruning-growing on the server."""
+
+    lambda_: Annotated[float, Field(ge=0, alias="lambda")]
+    """Strength of the group Lasso on the bit planes (supplement, section 3)."""
+    epsilon: Share
+    """A layer loses its most significant bit while that plane's share of ones is below this."""
+    min_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] = 1
+    """No layer gets fewer bits than this."""
+
+
+class Algorithms(Settings):
+    """What each algorithm has of its own. `None`: the section does not describe that algorithm."""
+
+    fp32: AlgorithmSettings | None = None
+    """FedAvg in full precision."""
+    fpq8: AlgorithmSettings | None = None
+    """Every layer of every client at 8 bits."""
+    aqfl: AlgorithmSettings | None = None
+    """Every layer of a client at its budget, rounded down to whole bits."""
+    fedmpq: FedMPQSettings | None = None
+    """The paper's algorithm."""
+    pruning: FedMPQSettings | None = None
+    """FedMPQ without growing: bits are pruned and never given back (the paper's ablation)."""
+
+
+ALGORITHM_NAMES = tuple(Algorithms.model_fields)
+
+
+class Experiment(Algorithms):
+    """One section of params.yaml."""
+
+    data: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """A built-in data set, or the name of a folder of the user's own under data/raw/."""
+    image_size: Annotated[int, Field(ge=8, le=512)] | None
+    """Side in pixels to which images are scaled; null: as they are stored."""
+    train_samples: Positive | None
+    """Use this many training images (stratified, by the seed); null: all of them."""
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training images that tuning holds out and measures on."""
+    flip: bool
+    """Augment: mirror each training image with probability 1/2."""
+    crop_padding: Annotated[int, Field(ge=0, le=64)]
+    """Augment: pad by so many pixels on each side and crop at random; 0: off."""
+
+    clients: Positive
+    """Number of clients, N."""
+    budgets: list[Annotated[float, Field(ge=1, le=MAX_BITS)]]
+    """Average bits per weight that each client can hold, one number a client."""
+    min_samples: Annotated[int, Field(ge=1)]
+    """A partition that gives a client fewer images is drawn again."""
+    max_redraws: Annotated[int, Field(ge=0, le=1_000_000)]
+    """How often it is drawn again before giving up with an error."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """`resnet<6n+2>`, or `package.module:factory` of the user's own."""
+    activation_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] | None
+    """Bits of the activations while clients train; null: floating point."""
+    quantizer: Literal["full-range", "normal"]
+    """How a layer's scale is found from its weights."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Every algorithm runs once for each seed."""
+    rounds: Positive
+    """Global rounds, T."""
+    participation: Annotated[float, Field(gt=0, le=1)]
+    """Share of the clients that take part in a round (at least one does)."""
+    averaging: Literal["samples", "uniform"]
+    """Weight of a client in the server's average: its number of images, or one."""
+    local_epochs: Positive
+    """Passes over its own images that a client makes in a round, E."""
+    batch_size: Positive
+    """Images in a batch."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate of SGD."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Weight decay of SGD."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """Arithmetic of training; auto: bfloat16 autocast where the hardware has it."""
+    evaluate_quantized: bool
+    """Evaluate each round, besides, the global model at every client's bit-widths."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        if len(self.budgets) != self.clients:
+            raise ValueError(
+                f"budgets: {len(self.budgets)} numbers are given; allowed: one for each of the {self.clients} clients"
+            )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} has a seed twice; allowed: different seeds")
+        for name in ("fedmpq", "pruning"):
+            settings = getattr(self, name)
+            if settings and settings.min_bits > min(self.budgets):
+                raise ValueError(
+                    f"{name}.min_bits: {settings.min_bits} is above the smallest budget;"
+                    f" allowed: 1 to {min(self.budgets):g}"
+                )
+        return self
+
+    def algorithm(self, name: str) -> AlgorithmSettings:
+        """The settings of the algorithm called `name`.
+
+        Raises:
+            UserError: there is no such algorithm, or this experiment has no section for it.
+        """
+        if name not in ALGORITHM_NAMES:
+            raise UserError(f"unknown algorithm {name!r}; allowed: {', '.join(ALGORITHM_NAMES)}")
+        settings = getattr(self, name)
+        if settings is None:
+            raise UserError(f"params.yaml has no section {name!r} in this experiment; add one (see its other sections)")
+        return settings
+
+
+class Execution(Settings):
+    """How the work is carried out. Nothing here changes a result, so nothing becomes stale by it."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a GPU where there is one."""
+    executor: Literal["sequential", "processes"] = "processes"
+    """Clients of a round one after another, or in a pool of single-threaded processes."""
+    workers: Positive | None = None
+    """Number of worker processes; null: one for each core."""
+
+
+class Parameters(Settings):
+    """The whole of params.yaml: the three lists that span the matrix, and the sections."""
+
+    experiments: Annotated[list[str], Field(min_length=1)]
+    algorithms: Annotated[list[str], Field(min_length=1)]
+    alphas: Annotated[list[float | int], Field(min_length=1)]
+    execution: Execution = Execution()
+    sections: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Parameters":
+        for alpha in self.alphas:
+            check_alpha(alpha)
+        for name in self.experiments:
+            for algorithm in self.algorithms:
+                self.experiment(name).algorithm(algorithm)
+        return self
+
+    def experiment(self, name: str) -> Experiment:
+        """The section called `name`.
+
+        Raises:
+            UserError: there is no such section.
+        """
+        if name not in self.sections:
+            raise UserError(f"unknown experiment {name!r}; allowed: {', '.join(self.sections)}")
+        return self.sections[name]
+
+    def alpha_label(self, alpha: float) -> str:
+        """`alpha` as params.yaml writes it (0.5, 1 or 1.0), which is how folders are named."""
+        check_alpha(alpha)
+        return next((str(a) for a in self.alphas if a == alpha), f"{alpha:g}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise UserError unless `alpha` is a positive, finite Dirichlet concentration."""
+    if not 0 < alpha < float("inf"):
+        raise UserError(f"alpha: {alpha} is not allowed; allowed: a number above 0")
+
+
+def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
+    """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        overrides: dotted keys and their values, e.g. `{"digits.fedmpq.lambda": 0.1}`.
+
+    Raises:
+        UserError: the file is missing or no YAML, or a key is unknown, of a wrong type or out of
+            range; the message names the key, the value and what is allowed.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except YAMLError as error:
+        raise UserError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path.name} holds no parameters; see the README for its layout")
+    for key, value in (overrides or {}).items():
+        _override(tree, key, value)
+    top = {key: tree.pop(key) for key in ("experiments", "algorithms", "alphas", "execution") if key in tree}
+    return _validated(Parameters, {**top, "sections": tree})
+
+
+def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
+    """`["rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set rounds=3")
+        overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+    return overrides
+
+
+def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.get(parent)
+        if not isinstance(tree, dict):
+            raise UserError(f"unknown key {key!r}: there is no section {parent!r} in params.yaml")
+    tree[last] = value
+
+
+def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("params.yaml: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One line for one fault: the key, the value, what is allowed."""
+    path = [part for part in error["loc"] if part not in ("sections", "float", "int")]
+    key = ".".join(map(str, path))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r} (value {error['input']!r}); allowed there: {', '.join(_keys_beside(path))}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":
+        return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if error["type"] == "model_type":
+        return f"unknown key {key!r}, or a section without keys; allowed: a section (see the README)"
+    allowed = error["msg"].replace("Input should be ", "")
+    return f"{key}: {error['input']!r} is not allowed; allowed: {allowed}"
+
+
+def _keys_beside(path: list[str | int]) -> list[str]:
+    """The keys that may stand where the last key of `path` stands."""
+    model: Any = Execution if path[0] == "execution" else Experiment
+    if len(path) == 3:
+        model = next(m for m in Experiment.model_fields[str(path[1])].annotation.__args__ if m is not type(None))
+    return [field.alias or name for name, field in model.model_fields.items()]
