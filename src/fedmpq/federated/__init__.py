@@ -1,0 +1,1 @@
+"""Algorithms, allocation of bits, client, messages, server round, executors."""

@@ -1,0 +1,105 @@
+"""Local training of one client (sections 4 and 5 of the specification) as a LightningModule."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from lightning.pytorch import LightningModule
+
+from fedmpq.config import Experiment
+from fedmpq.federated.layout import Layout
+from fedmpq.quantization.codes import Grid, scale_of
+from fedmpq.quantization.fake import fake_quantize
+from fedmpq.quantization.sparsity import bit_plane_lasso
+
+
+class LocalTraining(LightningModule):
+    """SGD on one client's images.
+
+    The parameters of `model` are the real-valued shadow of the codes. With bit-widths, each step
+    computes with the shadow put on its grid, the gradient passes straight through to the shadow,
+    and the loss is cross entropy + lambda * sum_l (P_l b_l / P) * sum_i || B_i^(l) ||_2.
+    A gradient step on the bit planes, recombined, would move each weight along the same gradient
+    with one more factor a layer, at b times the memory.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        experiment: Experiment,
+        bits: tuple[int, ...] | None = None,
+        scales: Tensor | None = None,
+        regularization: float = 0.0,
+    ):
+        """Train `model` as `experiment` says.
+
+        Args:
+            model: with the values that the server sent.
+            layout: of the model.
+            experiment: optimizer and quantizer.
+            bits: bit-width of each layer (L); None: full precision.
+            scales: scale of each layer (L,) that the server sent; None: full precision.
+            regularization: lambda.
+        """
+        super().__init__()
+        self.model, self.layout, self.experiment = model, layout, experiment
+        self.bits, self.regularization = bits, regularization
+        self.shadow = [model.get_parameter(key) for key in layout.weights]
+        self.total_loss, self.samples = 0.0, 0
+        if bits is not None:
+            self._prepare_grid(bits, scales)
+
+    def _prepare_grid(self, bits: tuple[int, ...], scales: Tensor) -> None:
+        device = self.shadow[0].device
+        sizes = torch.tensor(self.layout.sizes, device=device)
+        widths = torch.tensor(bits, device=device)
+        self.scales, self.binary = scales.to(device), widths == 1
+        self.layers = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
+        self.grid = Grid.of(widths, self.scales).expand(sizes)
+        self.coefficients = sizes * widths / sizes.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with the experiment's learning rate, momentum and weight decay."""
+        settings = self.experiment
+        return torch.optim.SGD(
+            self.model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The objective on one batch of images (N, 3, H, W) and labels (N,)."""
+        images, labels = batch
+        if self.bits is None:
+            logits, penalty = self.model(images), 0.0
+        else:
+            logits, penalty = self._quantized_forward(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.total_loss += loss.detach().double() * len(labels)
+        self.samples += len(labels)
+        return loss + penalty
+
+    def _quantized_forward(self, images: Tensor) -> tuple[Tensor, Tensor | float]:
+        weights = torch.cat([parameter.reshape(-1) for parameter in self.shadow])
+        self.follow_scales([parameter.detach() for parameter in self.shadow])
+        grid = self.grid._replace(scale=self.scales[self.layers])
+        values, codes = fake_quantize(weights, grid)
+        logits = functional_call(self.model, dict(self.layout.split(values, self.layout.weights)), (images,))
+        if not self.regularization:
+            return logits, 0.0
+        lasso = bit_plane_lasso(weights, codes, grid, self.layers, self.coefficients)
+        return logits, self.regularization * lasso
+
+    def follow_scales(self, weights: list[Tensor]) -> None:
+        """Let each layer's scale grow with its weights.
+
+        A range that shrank with the largest weight would never leave the most significant plane
+        sparse. The scale of a binary layer is its mean magnitude and follows both ways.
+        """
+        quantizer = self.experiment.quantizer
+        found = torch.stack([scale_of(w, b, quantizer) for w, b in zip(weights, self.bits, strict=True)])
+        self.scales = torch.where(self.binary, found, torch.maximum(found, self.scales))
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross entropy over all images of all epochs."""
+        return float(self.total_loss) / max(self.samples, 1)

@@ -1,0 +1,167 @@
+"""What travels between server and clients, as bytes that a device would send.
+
+    header     magic, version, kind, quantized, round, client, samples, loss, layout digest, length
+    checksum   16 bytes, over the header and the body
+    body       quantized: L bit-widths (uint8), L scales (float32), packed codes layer by layer
+               otherwise: P weights (float32)
+               then R values of the remainder (float32)
+
+All numbers are little-endian. Whoever decodes takes the bytes as untrusted.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedmpq.config import MAX_BITS
+from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.packing import pack, packed_size, unpack
+
+MAGIC = b"FMPQ"
+VERSION = 1
+HEADER = struct.Struct("<4sHBBIIIf8sQ")
+CHECKSUM_SIZE = 16
+FLOAT = np.dtype("<f4")
+
+
+class Kind(IntEnum):
+    """Direction of a message."""
+
+    DOWNLINK = 0
+    UPLINK = 1
+
+
+class RejectedMessage(Exception):
+    """The bytes are not the message that was expected; the text says why."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One model on its way, with what the server needs to know about it."""
+
+    kind: Kind
+    round: int
+    client: int
+    samples: int
+    """Images that the client trained on; 0 downlink."""
+    loss: float
+    """Mean training loss; 0 downlink."""
+    bits: tuple[int, ...] | None
+    """Bit-width of each layer (L); None: full precision."""
+    scales: Tensor | None
+    """Scale of each layer (L,), float32; None: full precision."""
+    model: FlatModel
+    """Its values. Quantized weights are on their grid once they have travelled."""
+
+
+def encode(message: Message, layout: Layout) -> bytes:
+    """The bytes of `message`."""
+    weights = message.model.weights
+    if message.bits is None:
+        body = weights.numpy().astype(FLOAT).tobytes()
+    else:
+        grid = Grid.of(torch.tensor(message.bits), message.scales).expand(torch.tensor(layout.sizes))
+        codes = grid.encode(weights).to(torch.uint8).split(layout.sizes)
+        packed = [pack(layer.numpy(), bits) for layer, bits in zip(codes, message.bits, strict=True)]
+        body = bytes(message.bits) + message.scales.numpy().astype(FLOAT).tobytes() + b"".join(packed)
+    body += message.model.remainder.numpy().astype(FLOAT).tobytes()
+    header = HEADER.pack(
+        MAGIC,
+        VERSION,
+        message.kind,
+        message.bits is not None,
+        message.round,
+        message.client,
+        message.samples,
+        message.loss,
+        layout.digest,
+        len(body),
+    )
+    return header + _checksum(header, body) + body
+
+
+def decode(data: bytes, layout: Layout, kind: Kind, round: int, client: int) -> Message:
+    """The message in `data`, its weights de-quantized.
+
+    Raises:
+        RejectedMessage: length, magic, version, checksum, kind, round, client or layout are not
+            as expected, a bit-width is outside 1 .. 8, a scale is negative, or any number is not
+            finite.
+    """
+    start = HEADER.size + CHECKSUM_SIZE
+    if len(data) < start:
+        raise RejectedMessage(f"{len(data)} bytes are less than a header")
+    magic, version, got_kind, quantized, got_round, got_client, samples, loss, digest, length = HEADER.unpack_from(data)
+    body = memoryview(data)[start:]
+    _expect("magic", magic, MAGIC)
+    _expect("format version", version, VERSION)
+    _expect("length of the body", len(body), length)
+    _expect("checksum", data[HEADER.size : start], _checksum(data[: HEADER.size], body))
+    _expect("kind", got_kind, kind)
+    _expect("round", got_round, round)
+    _expect("client", got_client, client)
+    _expect("layer names and shapes", digest, layout.digest)
+    if quantized not in (0, 1) or not np.isfinite(loss):
+        raise RejectedMessage(f"quantized is {quantized} and the loss {loss}")
+    bits, scales, weights, rest = (_quantized_part if quantized else _float_part)(body, layout)
+    _expect("length of the remainder", len(rest), layout.remainder_size * FLOAT.itemsize)
+    model = FlatModel(weights, _floats(rest, "remainder"))
+    return Message(kind, round, client, samples, loss, bits, scales, model)
+
+
+def _float_part(body: memoryview, layout: Layout) -> tuple[None, None, Tensor, memoryview]:
+    end = sum(layout.sizes) * FLOAT.itemsize
+    if len(body) < end:
+        raise RejectedMessage(f"{len(body)} bytes are less than the weights take")
+    return None, None, _floats(body[:end], "weights"), body[end:]
+
+
+def _quantized_part(body: memoryview, layout: Layout) -> tuple[tuple[int, ...], Tensor, Tensor, memoryview]:
+    count = len(layout.sizes)
+    bits = tuple(body[:count])
+    if len(bits) < count or not all(1 <= b <= MAX_BITS for b in bits):
+        raise RejectedMessage(f"bit-widths {list(bits)}; allowed: {count} numbers from 1 to {MAX_BITS}")
+    start = count * (1 + FLOAT.itemsize)
+    sizes = [packed_size(size, b) for size, b in zip(layout.sizes, bits, strict=True)]
+    if len(body) < start + sum(sizes):
+        raise RejectedMessage(f"{len(body)} bytes are less than codes of these bit-widths take")
+    scales = _floats(body[count:start], "scales")
+    if (scales < 0).any():
+        raise RejectedMessage("a scale is negative")
+    codes = np.empty(sum(layout.sizes), np.uint8)
+    done = 0
+    for size, packed, b in zip(layout.sizes, sizes, bits, strict=True):
+        try:
+            codes[done : done + size] = unpack(body[start : start + packed], size, b)
+        except ValueError as error:
+            raise RejectedMessage(str(error)) from error
+        done, start = done + size, start + packed
+    grid = Grid.of(torch.tensor(bits), scales).expand(torch.tensor(layout.sizes))
+    weights = grid.decode(torch.from_numpy(codes).float())
+    if not weights.isfinite().all():
+        raise RejectedMessage("a scale is too large for its weights to be finite")
+    return bits, scales, weights, body[start:]
+
+
+def _floats(part: memoryview, name: str) -> Tensor:
+    values = np.frombuffer(part, FLOAT).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise RejectedMessage(f"a number of the {name} is not finite")
+    return torch.from_numpy(values)
+
+
+def _checksum(header: bytes, body: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(header, digest_size=CHECKSUM_SIZE)
+    digest.update(body)
+    return digest.digest()
+
+
+def _expect(name: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise RejectedMessage(f"the {name} is {got!r} where {expected!r} was expected")

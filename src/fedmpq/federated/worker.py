@@ -1,0 +1,236 @@
+"""What a process that trains clients holds, and the two tasks that it is given."""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmpq.config import Experiment
+from fedmpq.data.arrays import Dataset
+from fedmpq.data.batches import Batches, normalize
+from fedmpq.data.partition import Partition
+from fedmpq.federated.activations import ActivationQuantizer
+from fedmpq.federated.algorithms import ALGORITHMS, Algorithm
+from fedmpq.federated.client import LocalTraining
+from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.federated.messages import Kind, Message, decode, encode
+from fedmpq.models import build_model
+from fedmpq.seeding import forked_rng
+
+EVALUATION_CHUNK = 1000
+"""Images that one evaluation task takes: fixed, so that sums do not depend on the workers."""
+
+
+class TaskFailed(Exception):
+    """A client could not give an answer; the text is its reason."""
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning from announcing itself for each client of each round."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that determines a run; small enough to be sent to every worker."""
+
+    experiment: Experiment
+    algorithm_name: str
+    seed: int
+    data: Path
+    """Folder of the prepared arrays."""
+    partition: Partition
+    device: torch.device
+    precision: str
+    """float32 | bfloat16"""
+    held_out: NDArray[np.int64] | None = None
+    """Evaluate on these training images; None: on the test set."""
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """The algorithm of this run."""
+        return ALGORITHMS[self.algorithm_name](self.experiment.algorithm(self.algorithm_name))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared arrays, memory-mapped."""
+        return Dataset.load(self.data)
+
+    def build_model(self) -> tuple[nn.Module, ActivationQuantizer | None]:
+        """The network with its initial weights, and the quantizer of its activations if it has one."""
+        model = build_model(self.experiment.model, len(self.dataset.classes), self.dataset.image_size, self.seed)
+        bits = self.experiment.activation_bits if self.algorithm.quantizes_activations else None
+        return model, ActivationQuantizer(model, bits) if bits else None
+
+    @property
+    def evaluation_images(self) -> tuple[str, NDArray[np.int64]]:
+        """The images that accuracy is measured on: `train` or `test`, and their indices there."""
+        if self.held_out is not None:
+            return "train", self.held_out
+        return "test", np.arange(len(self.dataset.test_labels))
+
+    def __getstate__(self) -> dict:
+        # Memory maps are opened anew by each process: pickled, they would travel as whole arrays.
+        return {key: value for key, value in self.__dict__.items() if key not in ("algorithm", "dataset")}
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Train one client for a round."""
+
+    round: int
+    client: int
+    downlink: bytes
+    """The encoded model that it starts from."""
+    cost: int
+    """Images to process, by which tasks are ordered."""
+
+    def run(self, worker: "Worker") -> bytes:
+        """The encoded answer."""
+        return worker.train(self)
+
+
+@dataclass(frozen=True)
+class EvaluateTask:
+    """Evaluate a model on one chunk of the evaluation images."""
+
+    round: int
+    model: bytes
+    start: int
+    quantized_activations: bool
+    cost: int = 0
+
+    def run(self, worker: "Worker") -> tuple[int, float]:
+        """Correct predictions and sum of the losses."""
+        return worker.evaluate(self)
+
+
+Task = TrainTask | EvaluateTask
+
+
+class Worker:
+    """A model, built once, and access to the data. Results depend on the task alone."""
+
+    def __init__(self, setup: Setup):
+        # Sums are taken in another order by other numbers of threads, so it is one everywhere.
+        torch.set_num_threads(1)
+        self.setup = setup
+        model, self.activations = setup.build_model()
+        self.layout = Layout.of(model)
+        self.model = model.to(setup.device, memory_format=torch.channels_last)
+        self.mean, self.std = (
+            torch.tensor(values, device=setup.device) for values in (setup.dataset.mean, setup.dataset.std)
+        )
+
+    def train(self, task: TrainTask) -> bytes:
+        """Train the client of `task` and encode its answer.
+
+        Raises:
+            TaskFailed: the loss or a weight is not finite.
+        """
+        setup, key = self.setup, (task.round, task.client)
+        received = self._load(task.downlink, *key)
+        if self.activations:
+            self.activations.enabled = True
+            self.activations.reset()
+        self.model.train()  # The trainer leaves modules in the mode in which it finds them.
+        algorithm = setup.algorithm
+        training = LocalTraining(
+            self.model, self.layout, setup.experiment, received.bits, received.scales, algorithm.regularization()
+        )
+        with forked_rng(setup.seed, "training", *key), quiet_lightning():
+            self._trainer().fit(training, self._batches(key))
+        trained = self.layout.flatten(self.model)
+        if not (math.isfinite(training.mean_loss) and trained.weights.isfinite().all() and trained.remainder.isfinite().all()):
+            raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
+        return encode(self._answer(training, trained, received), self.layout)
+
+    def _answer(self, training: LocalTraining, trained: FlatModel, received: Message) -> Message:
+        bits = scales = None
+        if received.bits is not None:
+            weights = list(trained.weights.split(self.layout.sizes))
+            training.follow_scales(weights)
+            bits, scales = self.setup.algorithm.prune(weights, received.bits, training.scales.cpu())
+        return Message(
+            Kind.UPLINK,
+            received.round,
+            received.client,
+            len(self.setup.partition.client(received.client)),
+            training.mean_loss,
+            bits,
+            scales,
+            trained,
+        )
+
+    def evaluate(self, task: EvaluateTask) -> tuple[int, float]:
+        """Correct predictions and sum of the losses on the images of `task`, in evaluation mode."""
+        self._load(task.model, task.round, 0)
+        if self.activations:
+            self.activations.enabled = task.quantized_activations
+        images, labels = self._images(*self._evaluated(task))
+        self.model.eval()
+        with torch.inference_mode():
+            logits = self.model(normalize(images, self.mean, self.std))
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return int((logits.argmax(1) == labels).sum()), float(loss)
+
+    def _evaluated(self, task: EvaluateTask) -> tuple[str, NDArray[np.int64]]:
+        part, indices = self.setup.evaluation_images
+        return part, indices[task.start : task.start + EVALUATION_CHUNK]
+
+    def _load(self, data: bytes, round: int, client: int) -> Message:
+        message = decode(data, self.layout, Kind.DOWNLINK, round, client)
+        self.layout.load(message.model, self.model)
+        return message
+
+    def _batches(self, key: tuple[int, int]) -> Batches:
+        setup, settings = self.setup, self.setup.experiment
+        return Batches(
+            *self._images("train", setup.partition.client(key[1])),
+            settings.batch_size,
+            self.mean,
+            self.std,
+            (setup.seed, "batches", *key),
+            settings.flip,
+            settings.crop_padding,
+        )
+
+    def _images(self, part: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Images (N, S, S, 3), uint8, and labels (N,) of the `train` or `test` part, on the device."""
+        arrays = (getattr(self.setup.dataset, f"{part}_{kind}")[indices] for kind in ("images", "labels"))
+        return tuple(torch.from_numpy(array).to(self.setup.device) for array in arrays)
+
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            accelerator=self.setup.device.type,
+            devices=1,
+            precision="bf16-mixed" if self.setup.precision == "bfloat16" else "32-true",
+            max_epochs=self.setup.experiment.local_epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
