@@ -140,6 +140,12 @@ class Experiment(Algorithms):
             raise UserError(f"params.yaml has no section {name!r} in this experiment; add one (see its other sections)")
         return settings
 
+    def flat(self, algorithm: str) -> dict[str, Any]:
+        """What determines a run by `algorithm`, but for the seed, by dotted key."""
+        shared = self.model_dump(exclude={*ALGORITHM_NAMES, "validation", "seeds"})
+        own = self.algorithm(algorithm).model_dump(by_alias=True)
+        return shared | {f"{algorithm}.{key}": value for key, value in own.items()}
+
 
 class Execution(Settings):
     """How the work is carried out. Nothing here changes a result, so nothing becomes stale by it."""

@@ -69,11 +69,12 @@ class Layout:
 
     def load(self, flat: "FlatModel", model: nn.Module) -> None:
         """Copy the values of `flat` into `model`."""
-        state = model.state_dict()
-        with torch.no_grad():
-            for part, vector in ((self.weights, flat.weights), (self.remainder, flat.remainder)):
-                for key, values in self.split(vector, part):
-                    state[key].copy_(values)
+        model.load_state_dict(self.state_dict(flat), strict=False)
+
+    def state_dict(self, flat: "FlatModel") -> dict[str, Tensor]:
+        """The tensors of `flat` by name, as copies."""
+        parts = ((self.weights, flat.weights), (self.remainder, flat.remainder))
+        return {key: values.clone() for part, vector in parts for key, values in self.split(vector, part)}
 
     @staticmethod
     def split(vector: Tensor, part: dict[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,127 @@
+"""Train one algorithm at one alpha, for each seed: results/<experiment>/<algorithm>/alpha-<alpha>/."""
+
+import argparse
+import json
+import multiprocessing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmpq.config import Parameters, parse_overrides
+from fedmpq.errors import UserError
+from pipeline import command
+from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from fedmpq.federated.training import Cell, SeedRun
+
+
+@command.entry
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage."""
+    options = _parser().parse_args(arguments)
+    parameters = command.parameters(parse_overrides(options.set, options.experiment))
+    parameters.experiment(options.experiment).algorithm(options.algorithm)
+    out = options.out or command.ROOT / _result_folder(parameters, options)
+    start_importing(parameters)
+    # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
+    from fedmpq.federated.training import Cell
+
+    cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
+    refuse_other_results(cell, out, options.overwrite)
+    train(cell, parameters, out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.train",
+        description=__doc__,
+        epilog="example: python -m pipeline.train --experiment digits --algorithm fedmpq --alpha 0.5"
+        " --set rounds=3 --set fedmpq.lambda=0.3 --out results/try",
+    )
+    parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
+    parser.add_argument("--algorithm", required=True, metavar="NAME", help="fp32, fpq8, aqfl, fedmpq or pruning")
+    parser.add_argument("--alpha", required=True, type=float, help="Dirichlet concentration of the partition")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of the section"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the results (default: under results/)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other parameters")
+    return parser
+
+
+def _result_folder(parameters: Parameters, options: argparse.Namespace) -> Path:
+    alpha = parameters.alpha_label(options.alpha)
+    return Path("results") / options.experiment / options.algorithm / f"alpha-{alpha}"
+
+
+def start_importing(parameters: Parameters) -> None:
+    """Let the server from which workers are forked import the libraries while this process does."""
+    if parameters.execution.executor == "processes" and "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver
+
+        multiprocessing.set_forkserver_preload(["fedmpq.federated.worker"])
+        forkserver.ensure_running()
+
+
+def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
+    """Raise UserError if `out` holds results of other parameters."""
+    path = out / "metrics.json"
+    if overwrite or not path.exists():
+        return
+    try:
+        found = json.loads(path.read_text())
+        same = found["fingerprint"] == cell.fingerprint
+        theirs, ours = found["parameters"], cell.flat_parameters
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it, or replace it with --overwrite") from error
+    if not same:
+        changed = [
+            f"{key} {theirs.get(key)} -> {ours.get(key)}"
+            for key in sorted({*theirs, *ours})
+            if theirs.get(key) != ours.get(key)
+        ]
+        difference = ", ".join(changed) or "the code, the partition or the arithmetic"
+        raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
+
+
+def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
+    """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
+    from fedmpq.federated.training import SeedRun, write_results
+    from fedmpq.reporting.heatmap import bits_heat_map
+    from fedmpq.tracking import seal
+
+    runs = [SeedRun(cell, seed) for seed in cell.experiment.seeds]
+    for run in runs:
+        train_seed(run, parameters)
+    write_results(cell, [run.history for run in runs], parameters.execution, out)
+    seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
+    for run in runs:
+        run.folder.clear()
+
+
+def train_seed(run: "SeedRun", parameters: Parameters) -> None:
+    """Run the rounds of one seed that are left, and log them."""
+    from fedmpq.tracking import Run, round_metrics
+
+    cell = run.cell
+    tracked = Run.start(
+        command.ROOT,
+        experiment=cell.name,
+        algorithm=cell.algorithm,
+        alpha=cell.alpha_label,
+        seed=run.seed,
+        parameters={"seed": run.seed, **cell.flat_parameters},
+        tags={"partition": cell.partition_hash(run.seed), "fingerprint": cell.fingerprint},
+        run_id=run.run_id,
+    )
+    run.run_id = tracked.run_id
+    title = f"{cell.name} {cell.algorithm} alpha {cell.alpha_label} seed {run.seed}"
+    with tracked, Progress(title, len(run.history.rounds), cell.experiment.rounds) as progress:
+        for row, bits in run.rounds(parameters.execution):
+            tracked.log_round(round_metrics(row, bits), row["round"])
+            progress.show(row)
+        tracked.log_file(run.model_file, "model")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""What the paper claims: each claim a function from results to what was found and whether it holds."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fedmpq.data.partition import typical_classes
+from fedmpq.reporting.comparisons import Difference, arrival, common_alphas, delays, differences
+from fedmpq.reporting.results import Results, counts, shown
+
+HELD_SHARE = 0.9
+"""A client holds as many classes as it takes to make up this share of its images; stray images do not count."""
+ALMOST_ALL = 0.8
+"""The share of the classes that counts as almost all. Were all classes equal, 90 % of the images are 90 % of them."""
+EARLY = 0.2
+"""The share of the rounds that counts as early."""
+CLOSE = 2
+"""Points of accuracy within which two algorithms count as close."""
+GAIN = 5
+"""Points, on average over the alphas, from which a gain counts as "about 10"."""
+CLOSE_ALPHAS = (0.5, 1.0)
+PAPER_BUDGETS = (2, 4, 6)
+PAPER_GAIN = {"cifar10": 9.1, "cifar100": 8.2, "tiny-imagenet": 2.9}
+PAPER_ROUNDS = 50
+VERDICTS = {True: "holds", False: "does not hold", None: "not run"}
+
+
+class Finding(NamedTuple):
+    """What a claim's function returns; `holds` is None where its inputs are missing."""
+
+    holds: bool | None
+    found: str
+    numbers: dict[str, Any]
+
+
+Check = Callable[[Results], Finding]
+CLAIMS: list[tuple[str, str, Check]] = []
+
+
+def claim(text: str, source: str) -> Callable[[Check], Check]:
+    """Register a function as the check of the claim that says `text`."""
+
+    def register(check: Check) -> Check:
+        CLAIMS.append((text, source, check))
+        return check
+
+    return register
+
+
+def evaluate(results: Results) -> list[dict[str, Any]]:
+    """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
+    entries = []
+    for text, source, check in CLAIMS:
+        holds, found, numbers = check(results)
+        found += "" if holds is None else _setting(results, trained=check is not classes_per_client)
+        entry = {"name": check.__name__, "claim": text, "source": source, "found": found, "verdict": VERDICTS[holds]}
+        entries.append(entry | {"numbers": numbers})
+    return entries
+
+
+@claim("At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all", "supplement 1")
+def classes_per_client(results: Results) -> Finding:
+    """Median over clients and seeds of the classes that a client holds."""
+    if not {0.1, 5} <= results.partitions.keys():
+        return Finding(None, "Needs the partitions at alpha 0.1 and 5: run `dvc repro`.", {})
+    tables = {alpha: _counts_of_all_seeds(results.partitions[alpha]) for alpha in (0.1, 5)}
+    few, many = (typical_classes(images, HELD_SHARE) for images in tables.values())
+    present = [float(np.median((images > 0).sum(1))) for images in tables.values()]
+    classes = tables[5].shape[1]
+    found = (
+        f"Median over clients and seeds: {few:g} of {classes} classes at alpha 0.1 and {many:g} at alpha 5, counting"
+        f" the largest classes that make up {100 * HELD_SHARE:g} % of a client's images. With every class of which a"
+        f" client has a single image it is {present[0]:g} and {present[1]:g}. Almost all: at least"
+        f" {100 * ALMOST_ALL:g} % of the classes."
+    )
+    numbers = {"alpha 0.1": few, "alpha 5": many, "present at 0.1": present[0], "present at 5": present[1]}
+    return Finding(2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes})
+
+
+def _counts_of_all_seeds(table: pd.DataFrame) -> np.ndarray:
+    """Images of each label, (seeds x clients, classes)."""
+    return np.vstack([counts(table, seed) for seed in table["seed"].unique()])
+
+
+@claim("First and last layer end at 8 bits whatever the budget (2, 4, 6)", "supplement 2")
+def first_and_last_layer(results: Results) -> Finding:
+    """Bits given to the first and the last layer in the last round, the fewest over clients and seeds."""
+    numbers = {}
+    for alpha in common_alphas(results, "fedmpq"):
+        bits = results.cells["fedmpq", alpha].last_bits
+        ends = bits["layer"].iloc[[0, -1]]
+        fewest = bits.groupby(["budget", "layer"])["bits_given"].min()
+        for budget in [budget for budget in PAPER_BUDGETS if budget in fewest.index]:
+            numbers[f"alpha {alpha:g}, budget {budget}"] = [int(fewest[budget, layer]) for layer in ends]
+    if not numbers:
+        return _not_run(results, "fedmpq", also="clients of budget 2, 4 or 6")
+    others = [f"{first} and {last} at {where}" for where, (first, last) in numbers.items() if (first, last) != (8, 8)]
+    found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
+    return Finding(not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers)
+
+
+@claim("Low bit-widths gather just before the fully connected layer", "supplement 2")
+def low_bits_before_the_end(results: Results) -> Finding:
+    """Where the layers of the fewest bits of a client of budget 4 stand, in the last round."""
+    numbers, found = {}, []
+    for alpha in common_alphas(results, "fedmpq"):
+        rows = results.cells["fedmpq", alpha].client_bits(4)
+        if len(rows):
+            before_last = rows["layer"].tolist()[:-1]
+            late = before_last[math.floor(len(before_last) * 2 / 3) :]
+            fewest = int(rows["bits_given"].min())
+            lowest = rows["layer"][rows["bits_given"] == fewest].tolist()
+            numbers[f"alpha {alpha:g}"] = {"bits": fewest, "layers": lowest, "last third": late}
+            many = f"{len(lowest)} layers from {lowest[0]} to {lowest[-1]}"
+            where = many if len(lowest) > 2 else " and ".join(lowest)
+            found.append(f"{fewest} in {where} at alpha {alpha:g}")
+    if not numbers:
+        return _not_run(results, "fedmpq", also="a client of budget 4")
+    holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
+    rule = f"Holds if all are in the last third of the layers before the last one, {late[0]} to {late[-1]}"
+    return Finding(holds, f"Fewest bits of a client of budget 4: {'; '.join(found)}. {rule}.", numbers)
+
+
+@claim("AQFL converges fast: early on it is ahead of FedMPQ", "supplement 4")
+def aqfl_starts_fast(results: Results) -> Finding:
+    """Mean accuracy over the first fifth of the rounds, AQFL against FedMPQ."""
+    numbers, found = {}, []
+    for alpha in common_alphas(results, "aqfl", "fedmpq"):
+        early, own = {}, {}
+        for name in ("aqfl", "fedmpq"):
+            cell = results.cells[name, alpha]
+            first = cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.metrics.rounds))
+            early[name] = round(100 * float(first.mean()), 2)
+            own[name] = arrival(cell, cell.metrics.final_accuracy["mean"])
+        numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
+        found.append(
+            f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
+            f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
+        )
+    if not numbers:
+        return _not_run(results, "aqfl", "fedmpq")
+    holds = all(entry["early accuracy"]["aqfl"] > entry["early accuracy"]["fedmpq"] for entry in numbers.values())
+    return Finding(holds, f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers)
+
+
+@claim("AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on Tiny-ImageNet)",
+       "supplement 4, paper")  # fmt: skip
+def fedmpq_ends_above_aqfl(results: Results) -> Finding:
+    """Difference of the final accuracies at every alpha."""
+    gaps = differences(results, "fedmpq", "aqfl")
+    if not gaps:
+        return _not_run(results, "fedmpq", "aqfl")
+    paper = PAPER_GAIN.get(results.settings.data)
+    beside = f" The paper: up to +{paper} points on this data set." if paper else ""
+    found = f"FedMPQ minus AQFL: {_listed(gaps)}.{beside}"
+    return Finding(all(gap.mean > 0 for gap in gaps.values()), found, _numbers(gaps) | {"paper": paper})
+
+
+@claim("FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0", "supplement 4")
+def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
+    """Difference of the final accuracies, at most CLOSE points either way."""
+    gaps = differences(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
+    if not gaps:
+        return _not_run(results, "fedmpq", "fpq8", alphas=CLOSE_ALPHAS)
+    found = f"FedMPQ minus FPQ8: {_listed(gaps)}; close is within {CLOSE} points.{_lacking(gaps)}"
+    return Finding(all(abs(gap.mean) <= CLOSE for gap in gaps.values()), found, _numbers(gaps))
+
+
+@claim("FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)", "supplement 4")
+def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
+    """Rounds in which either reaches 90 % of FPQ8's final accuracy."""
+    found = delays(results, CLOSE_ALPHAS)
+    if not found:
+        return _not_run(results, "fedmpq", "fpq8", alphas=CLOSE_ALPHAS)
+    text = "; ".join(f"FedMPQ {_round(a)}, FPQ8 {_round(b)} at alpha {alpha:g}" for alpha, (a, b, _) in found.items())
+    numbers = {f"alpha {alpha:g}": {"fedmpq": a, "fpq8": b} for alpha, (a, b, _) in found.items()}
+    text = f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(found)}"
+    return Finding(all(late > 0 for *_, late in found.values()), text, numbers)
+
+
+@claim("FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100", "supplement 4")
+def trails_less_on_cifar10(results: Results) -> Finding:
+    """Rounds that FedMPQ needs more than FPQ8, averaged over the alphas that both data sets have."""
+    both = {side.settings.data: delays(side) for side in (results, results.compared) if side}
+    if not {"cifar10", "cifar100"} <= both.keys():
+        return Finding(None, "Needs CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`.", {})
+    alphas = [alpha for alpha in both["cifar10"] if alpha in both["cifar100"]]
+    if not alphas:
+        return _not_run(results, "fedmpq", "fpq8", also="results of both on CIFAR-10 and CIFAR-100")
+    gaps = {data: float(np.mean([delay[alpha][2] for alpha in alphas])) for data, delay in both.items()}
+    found = (
+        f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_either(alphas, 'and')},"
+        f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
+    )
+    return Finding(gaps["cifar10"] < gaps["cifar100"], found, gaps)
+
+
+@claim("On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds", "supplement 4")
+def lags_on_tiny_imagenet(results: Results) -> Finding:
+    """Difference of the final accuracies at every alpha."""
+    if results.settings.data != "tiny-imagenet":
+        return Finding(None, "Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.", {})
+    gaps = differences(results, "fedmpq", "fpq8")
+    if not gaps:
+        return _not_run(results, "fedmpq", "fpq8")
+    return Finding(all(g.mean < 0 for g in gaps.values()), f"FedMPQ minus FPQ8: {_listed(gaps)}.", _numbers(gaps))
+
+
+@claim("Pruning-growing gains about 10 points over pruning alone", "paper")
+def growing_gains(results: Results) -> Finding:
+    """Final accuracy of FedMPQ minus FedMPQ without growing, on average over the alphas."""
+    gaps = differences(results, "fedmpq", "pruning")
+    if not gaps:
+        return _not_run(results, "fedmpq", "pruning")
+    mean = float(np.mean([gap.mean for gap in gaps.values()]))
+    found = f"FedMPQ minus pruning only: {_listed(gaps)}; on average {mean:+.1f}, about 10 is at least {GAIN}."
+    return Finding(mean >= GAIN, found, _numbers(gaps) | {"mean": round(mean, 2)})
+
+
+def _listed(gaps: dict[float, Difference]) -> str:
+    return "; ".join(f"{gap} at alpha {alpha:g}" for alpha, gap in gaps.items())
+
+
+def _numbers(gaps: dict[float, Difference]) -> dict[str, Any]:
+    return {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
+
+
+def _either(values: Iterable[float], word: str = "or") -> str:
+    return f" {word} ".join(f"{value:g}" for value in values)
+
+
+def _round(number: int | None) -> str:
+    return "in no round" if number is None else f"in round {number}"
+
+
+def _lacking(found: Iterable[float]) -> str:
+    absent = [alpha for alpha in CLOSE_ALPHAS if alpha not in found]
+    return f" Not run at alpha {_either(absent)}." if absent else ""
+
+
+def _not_run(results: Results, *algorithms: str, alphas: Iterable[float] = (), also: str = "") -> Finding:
+    """Says what the claim needs, and what to add to params.yaml for it."""
+    needs = " and ".join([shown(name) for name in algorithms] + ([also] if also else []))
+    where = f" at alpha {_either(alphas)}" if alphas else ""
+    additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
+    if alphas and not set(alphas) & set(results.alphas):
+        additions.append(f"{_either(alphas)} to `alphas`")
+    todo = f"add {' and '.join(additions)} and " if additions else ""
+    return Finding(None, f"Needs {needs}{where}: {todo}run `dvc repro`.", {})
+
+
+def _setting(results: Results, trained: bool) -> str:
+    """How the run differs from the paper's, and whether its seeds allow a judgement."""
+    notes = []
+    if results.settings.data not in PAPER_GAIN:
+        notes.append(f"another data set than the paper's ({results.settings.data})")
+    if trained and results.lengths != [PAPER_ROUNDS]:
+        notes.append(f"{_either(results.lengths)} rounds, the paper's {PAPER_ROUNDS}")
+    if trained and len(results.seeds) == 1:
+        notes.append("one seed: under 2 points is noise")
+    return f" Note: {'; '.join(notes)}." if notes else ""

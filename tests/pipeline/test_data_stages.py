@@ -1,0 +1,122 @@
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from fedmpq.data.arrays import Dataset
+from fedmpq.data.partition import Partition
+from pipeline import command, partition, prepare
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own; returns its folder and a function that sets parameters of `digits`."""
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def configure(alphas=(0.5, 1.0), **values):
+        yaml = YAML()
+        tree = yaml.load(PARAMS)
+        tree.update(experiments=["digits"], alphas=list(alphas))
+        tree["digits"].update(values)
+        yaml.dump(tree, tmp_path / "params.yaml")
+
+    configure()
+    return tmp_path, configure
+
+
+def run(stage):
+    stage.main(["--experiment", "digits"])
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(stage, capsys):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(stage)
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_both_stages_on_digits(project):
+    root, configure = project
+    configure(train_samples=300, seeds=[3, 4], min_samples=5)
+    run(prepare)
+    run(partition)
+    dataset = Dataset.load(root / "data/prepared/digits")
+    assert dataset.image_size == 16
+    folder = root / "data/partitions/digits"
+    assert {path.name for path in folder.iterdir()} == {"alpha-0.1", "alpha-0.5", "alpha-1.0", "alpha-5"}
+    with (folder / "alpha-0.5/counts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["seed", "client", *(f"label_{label}" for label in range(10))]
+    assert [(row["seed"], row["client"]) for row in rows] == [(s, str(c)) for s in "34" for c in range(10)]
+    for seed in (3, 4):
+        divided = Partition.load(folder / f"alpha-0.5/seed-{seed}.npz", len(dataset.train_labels))
+        assert len(divided.indices) == 300
+        assert np.diff(divided.offsets).min() >= 5
+        table = [[int(row[f"label_{label}"]) for label in range(10)] for row in rows if row["seed"] == str(seed)]
+        assert (divided.counts(dataset.train_labels, 10) == table).all()
+
+
+def test_the_same_parameters_give_the_same_bytes(project):
+    root, _ = project
+    run(prepare)
+    run(partition)
+    first = contents(root / "data")
+    shutil.rmtree(root / "data/partitions")
+    run(prepare)
+    run(partition)
+    assert contents(root / "data") == first
+
+
+def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
+    root, configure = project
+    configure(alphas=[5], min_samples=100, max_redraws=100)
+    run(prepare)
+    run(partition)
+    folder = root / "data/partitions/digits"
+    smallest = {a: np.diff(Partition.load(folder / f"alpha-{a}/seed-0.npz").offsets).min() for a in (0.1, 5)}
+    assert smallest[0.1] < 100 <= smallest[5]
+    before = contents(root / "data/partitions")
+    configure(alphas=[0.1], min_samples=100, max_redraws=10)
+    assert "alpha 0.1: in 11 draws none gave each of the 10 clients at least 100 images" in refused(partition, capsys)
+    assert contents(root / "data/partitions") == before
+
+
+def test_partition_before_prepare_is_told_what_to_do(project, capsys):
+    assert "data/prepared/digits is missing; make it with: dvc repro" in refused(partition, capsys)
+
+
+def test_an_unknown_experiment_is_refused(project, capsys):
+    with pytest.raises(SystemExit):
+        prepare.main(["--experiment", "nothing"])
+    assert "unknown experiment 'nothing'" in capsys.readouterr().err
+
+
+def test_raw_data_are_found_from_a_temporary_copy_of_the_repository(project, monkeypatch, tmp_path_factory, capsys):
+    root, configure = project
+    configure(data="mine", image_size=None)
+    original = tmp_path_factory.mktemp("original")
+    monkeypatch.setenv("DVC_ROOT", str(original))
+    assert f"in {original}/data/raw/mine/" in refused(prepare, capsys)
+    for path in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
+        (original / "data/raw/mine" / path).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(original / "data/raw/mine" / path)
+    run(prepare)
+    assert Dataset.load(root / "data/prepared/digits").classes == ["a", "b"]
+    shutil.move(original / "data/raw/mine", root / "data/raw/mine")
+    run(prepare)
+    assert Dataset.load(root / "data/prepared/digits").classes == ["a", "b"]

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedmpq.errors import UserError
+from fedmpq.reporting.results import load
+
+
+def test_cells_and_what_is_missing(project):
+    project.cell("fp32", 0.1, [0.5, 0.6])
+    project.cell("fedmpq", 0.5, [0.5])
+    results = load(project.root, project.parameters, "digits")
+    assert list(results.cells) == [("fp32", 0.1), ("fedmpq", 0.5)]
+    assert len(results.missing) == 6
+    assert ("aqfl", 0.1) in results.missing
+    assert results.seeds == [0, 1]
+
+
+def test_curve_spans_the_seeds(project):
+    project.cell("fp32", 0.1, [0.4, 0.6])
+    curve = load(project.root, project.parameters, "digits").cells["fp32", 0.1].curve("test_accuracy")
+    assert curve.loc[10].tolist() == pytest.approx([0.5, 0.4, 0.6])
+
+
+def test_last_bits_of_a_client_that_missed_the_last_round(project):
+    folder = project.cell("fedmpq", 0.1, [0.5])
+    table = pd.read_csv(folder / "bits.csv")
+    table[(table["round"] < 10) | (table["client"] != 0)].to_csv(folder / "bits.csv", index=False)
+    cell = load(project.root, project.parameters, "digits").cells["fedmpq", 0.1]
+    assert set(cell.last_bits[cell.last_bits["client"] == 0]["round"]) == {9}
+    assert list(cell.client_bits(2)["layer"]) == list(project.sizes)
+
+
+@pytest.mark.parametrize(("classes", "chance"), [(None, 1 / 4), (["a", "b"], 1 / 2)])
+def test_chance_is_of_the_data_or_else_of_the_partition(project, classes, chance):
+    project.cell("fp32", 0.1, [0.5])
+    project.partition(0.1, np.ones((10, 4), int))
+    if classes:
+        project.meta(classes)
+    assert load(project.root, project.parameters, "digits").chance == chance
+
+
+def test_no_results_says_what_to_run(project):
+    with pytest.raises(UserError, match=r"results/digits holds no results.*dvc repro"):
+        load(project.root, project.parameters, "digits")
+
+
+def test_unknown_experiment(project):
+    with pytest.raises(UserError, match="unknown experiment 'nonsense'"):
+        load(project.root, project.parameters, "nonsense")
+
+
+def _metrics(**changes):
+    def spoil(folder):
+        path = folder / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def _table(name, **columns):
+    def spoil(folder):
+        pd.read_csv(folder / name).assign(**columns).to_csv(folder / name, index=False)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda folder: (folder / "metrics.json").write_text('{"seeds": ['), "metrics.json is broken: Expecting value"),
+        (lambda folder: (folder / "metrics.json").unlink(), "metrics.json is broken: No such file"),
+        (_metrics(best_accuracy={"mean": 0.5, "std": None}), "best_accuracy.seed-0 is missing"),
+        (_metrics(rounds="many"), "metrics.json is broken: rounds"),
+        (_metrics(algorithm="aqfl"), "it is of aqfl at alpha 0.1"),
+        (_metrics(rounds=12), "rounds.csv is broken: it must have rounds 1 to 12"),
+        (_table("rounds.csv", test_accuracy=1.5), "test_accuracy must be in 0..1"),
+        (_table("rounds.csv", test_accuracy=None), "a value is missing"),
+        (_table("rounds.csv", uplink_bytes="much"), "no number"),
+        (lambda folder: (folder / "rounds.csv").write_text(""), "rounds.csv is broken"),
+        (lambda folder: (folder / "bits.csv").write_text("seed,round\n0,1\n"), "bits.csv is broken: column client"),
+        (lambda folder: (folder / "bits.csv").unlink(), "bits.csv is broken: No such file"),
+    ],
+)
+def test_broken_file_is_one_clear_line(project, spoil, fault):
+    spoil(project.cell("fedmpq", 0.1, [0.5]))
+    with pytest.raises(UserError, match=fault) as error:
+        load(project.root, project.parameters, "digits")
+    assert "results/digits/fedmpq/alpha-0.1" in str(error.value)
+    assert "dvc repro" in str(error.value)
+    assert "\n" not in str(error.value)
