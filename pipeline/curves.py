@@ -1,30 +1,38 @@
 """Accuracy of all algorithms over rounds in one table, for `dvc plots`: reports/<experiment>/curves.csv."""
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
+from fedmpq.errors import UserError
 from fedmpq.files import write_text
 from pipeline import command
 
 
-def curves(results: Path) -> pd.DataFrame:
+def curves(results: Path, algorithms: list[str], alphas: list[str]) -> pd.DataFrame:
     """One row for each alpha, algorithm and round.
 
     Args:
         results: results/<experiment>/.
+        algorithms: names of its folders.
+        alphas: labels of their folders, `0.5` of `alpha-0.5`.
 
     Returns:
-        Columns algorithm, alpha, round, and test_accuracy (0 .. 1) as the mean over seeds.
+        Columns alpha, algorithm, round, and test_accuracy (0 .. 1) as the mean over seeds.
+
+    Raises:
+        UserError: a table is missing.
     """
     tables = []
-    for path in sorted(results.glob("*/alpha-*/rounds.csv")):
+    for alpha, algorithm in product(alphas, algorithms):
+        path = results / algorithm / f"alpha-{alpha}" / "rounds.csv"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; `dvc repro` makes it")
         accuracy = pd.read_csv(path).groupby("round", as_index=False)["test_accuracy"].mean()
-        accuracy.insert(0, "algorithm", path.parts[-3])
-        accuracy.insert(1, "alpha", path.parts[-2].removeprefix("alpha-"))
-        tables.append(accuracy)
-    return pd.concat(tables)
+        tables.append(accuracy.assign(alpha=alpha, algorithm=algorithm))
+    return pd.concat(tables)[["alpha", "algorithm", "round", "test_accuracy"]]
 
 
 @command.entry
@@ -33,8 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.curves", description=__doc__)
     parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
     name = parser.parse_args(arguments).experiment
-    command.parameters().experiment(name)
-    table = curves(command.ROOT / "results" / name)
+    parameters = command.parameters()
+    parameters.experiment(name)
+    alphas = [parameters.alpha_label(alpha) for alpha in parameters.alphas]
+    table = curves(command.ROOT / "results" / name, parameters.algorithms, alphas)
     write_text(command.ROOT / "reports" / name / "curves.csv", table.to_csv(index=False))
 
 

@@ -1,4 +1,7 @@
-"""Write .dvc/plots.html, the page of `dvc plots`, with Vega's scripts in it: it draws without a network."""
+"""Let `dvc plots` write pages that draw without a network, with Vega's scripts in them: .dvc/plots.html."""
+
+import subprocess
+import sys
 
 from fedmpq.files import write_text
 from pipeline import command
@@ -30,10 +33,13 @@ VEGA
 
 @command.entry
 def main() -> None:
-    """Write the page."""
+    """Write the page and tell DVC of it in .dvc/config.local, so that without the page DVC's own is used."""
     from vl_convert import javascript_bundle
 
-    write_text(command.ROOT / ".dvc" / "plots.html", PAGE.replace("VEGA", javascript_bundle()))
+    page = command.ROOT / ".dvc" / "plots.html"
+    write_text(page, PAGE.replace("VEGA", javascript_bundle()))
+    dvc = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", page.name]
+    subprocess.run(dvc, cwd=command.ROOT, check=True)
 
 
 if __name__ == "__main__":

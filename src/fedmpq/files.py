@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         # Only what concerns this write: an error from reading input inside the block passes through.
         if error.filename is None or str(path.parent) in str(error.filename):

@@ -57,6 +57,7 @@ class FPQ8(Algorithm):
     """Every layer of every client at 8 bits."""
 
     def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+        """8 bits for each layer."""
         return (MAX_BITS,) * len(sizes)
 
 
@@ -64,6 +65,7 @@ class AQFL(Algorithm):
     """Every layer of a client at the whole bits of its budget."""
 
     def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+        """The whole bits of the budget for each layer."""
         return (math.floor(budget),) * len(sizes)
 
 
@@ -74,13 +76,16 @@ class FedMPQ(Algorithm):
     grow = True
 
     def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+        """What the pruning-growing rule makes of the clients' average, at first of uniform bits."""
         uniform = Consensus((math.floor(budget),) * len(sizes), (0,) * len(sizes))
         return tuple(prune_and_grow(sizes, budget, consensus or uniform, self.settings.min_bits, self.grow))
 
     def regularization(self) -> float:
+        """Lambda of the settings."""
         return self.settings.lambda_
 
     def prune(self, weights: list[Tensor], bits: tuple[int, ...], scales: Tensor) -> tuple[tuple[int, ...], Tensor]:
+        """Take sparse most significant bits from each layer."""
         pruned = [
             prune_bits(*layer, self.settings.epsilon, self.settings.min_bits)
             for layer in zip(weights, bits, scales, strict=True)

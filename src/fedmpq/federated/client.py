@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call
-from lightning.pytorch import LightningModule
 
 from fedmpq.config import Experiment
 from fedmpq.federated.layout import Layout
@@ -81,7 +81,7 @@ class LocalTraining(LightningModule):
     def _quantized_forward(self, images: Tensor) -> tuple[Tensor, Tensor | float]:
         weights = torch.cat([parameter.reshape(-1) for parameter in self.shadow])
         self.follow_scales([parameter.detach() for parameter in self.shadow])
-        grid = self.grid._replace(scale=self.scales[self.layers])
+        grid = self.grid._replace(scale=self.scales.index_select(0, self.layers))
         values, codes = fake_quantize(weights, grid)
         logits = functional_call(self.model, dict(self.layout.split(values, self.layout.weights)), (images,))
         if not self.regularization:

@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -56,6 +57,7 @@ class Sequential:
         self.worker = Worker(setup)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """See `Executor.run`."""
         for task in tasks:
             try:
                 yield task, task.run(self.worker)
@@ -82,6 +84,7 @@ class Processes:
         self.busy: dict[Connection, tuple[Any, Task]] = {}
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """See `Executor.run`."""
         pending = deque(sorted(tasks, key=lambda task: -task.cost))
         attempts: dict[int, int] = {}
         while pending or self.busy:
@@ -104,10 +107,8 @@ class Processes:
 
     def _assign(self, task: Task) -> None:
         process, connection = self.idle.pop()
-        try:
+        with suppress(ConnectionError):  # If it died idle, the wait for its outcome notices.
             connection.send(task)
-        except ConnectionError:
-            pass  # It died idle; the wait for its outcome notices that.
         self.busy[connection] = (process, task)
 
     def _replace(self, process: Any, task: Task, attempts: dict[int, int]) -> Failure | None:

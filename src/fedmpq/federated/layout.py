@@ -90,6 +90,10 @@ class FlatModel:
     weights: Tensor
     remainder: Tensor
 
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return bool(self.weights.isfinite().all() and self.remainder.isfinite().all())
+
 
 def _joined(tensors: list[Tensor]) -> Tensor:
     if not tensors:

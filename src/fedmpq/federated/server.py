@@ -176,9 +176,7 @@ class Federation:
     def _averaging_weight(self, message: Message) -> float:
         return message.samples if self.experiment.averaging == "samples" else 1
 
-    def agree(
-        self, state: ServerState, sent: dict[int, Message], received: dict[int, Message]
-    ) -> Consensus | None:
+    def agree(self, state: ServerState, sent: dict[int, Message], received: dict[int, Message]) -> Consensus | None:
         """Average bit-widths and deltas of the clients, weighted by samples x budget."""
         if any(message.bits is None for message in received.values()):
             return None

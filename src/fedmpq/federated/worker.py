@@ -163,7 +163,11 @@ class Worker:
         with forked_rng(setup.seed, "training", *key), quiet_lightning():
             self._trainer().fit(training, self._batches(key))
         trained = self.layout.flatten(self.model)
-        if not (math.isfinite(training.mean_loss) and trained.weights.isfinite().all() and trained.remainder.isfinite().all()):
+        if not (
+            math.isfinite(training.mean_loss)
+            and trained.weights.isfinite().all()
+            and trained.remainder.isfinite().all()
+        ):
             raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
         return encode(self._answer(training, trained, received), self.layout)
 

@@ -52,7 +52,7 @@ class _BitPlaneLasso(Function):
         powers = 2.0 ** torch.arange(PLANES, device=weights.device)
         pull_of_plane = torch.where(norms > 0, powers / norms, 0.0) * coefficients.unsqueeze(1)
         pull_of_level = pull_of_plane @ _bits_of_levels(weights.device).T
-        pull = pull_of_level.flatten()[layers * LEVELS + magnitude]
+        pull = pull_of_level.flatten().index_select(0, layers * LEVELS + magnitude)
         ctx.save_for_backward(pull * torch.sign(codes - grid.zero) * grid.step_size)
         return (norms.sum(1) * coefficients).sum()
 

@@ -12,6 +12,7 @@ import pandas as pd
 from fedmpq.errors import UserError
 from fedmpq.files import sha256
 from fedmpq.tracking.connection import Connection, connect
+from fedmpq.tracking.heatmap import bits_heatmap
 from fedmpq.tracking.metrics import round_metrics, summary_metrics
 from fedmpq.tracking.run import create, experiment_of, log_values, rejoin
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FILES = ("metrics.json", "rounds.csv", "bits.csv")
+NEEDED = {"algorithm", "alpha", "average_bits", "best_accuracy", "bytes_per_client_and_round", "final_accuracy"}
+NEEDED |= {"fingerprint", "parameters", "partition", "seconds_per_round", "seeds"}
 SEAL = "result.sha256"
 METRICS_AT_ONCE = 1000  # MLflow's limit of one call
 
 BitsFigure = Callable[[pd.DataFrame], "Figure"]
-"""Draws the rows of bits.csv of one seed."""
+"""Draws the rows of bits.csv of one seed; None where a figure is expected: no picture."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Results:
     rounds: pd.DataFrame
     bits: pd.DataFrame
     digest: str
-    written: float
-    """Seconds since the epoch."""
+    end_ms: int
+    """When they were written, milliseconds since the epoch."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -48,12 +51,15 @@ class Results:
         """
         metrics, rounds, bits = paths = [folder / name for name in FILES]
         try:
+            content = json.loads(metrics.read_text())
+            if lacking := NEEDED - content.keys():
+                raise ValueError(f"no {min(lacking)} in {metrics.name}")
             return cls(
-                metrics=json.loads(metrics.read_text()),
+                metrics=content,
                 rounds=pd.read_csv(rounds),
                 bits=pd.read_csv(bits),
                 digest=sha256(*paths),
-                written=metrics.stat().st_mtime,
+                end_ms=int(metrics.stat().st_mtime * 1000),
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -76,8 +82,12 @@ class Results:
         rounds, bits = (table[table["seed"] == seed] for table in (self.rounds, self.bits))
         return rounds.sort_values("round"), bits
 
+    def start_ms(self, seed: int) -> int:
+        """When the training of `seed` would have begun, had it been the last to end."""
+        return self.end_ms - int(self.of_seed(seed)[0]["seconds"].sum() * 1000)
 
-def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsFigure | None = None) -> None:
+
+def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsFigure | None = bits_heatmap) -> None:
     """Give the runs of a cell their summary, rounds.csv, bits.csv and the digest by which `replay` knows them.
 
     Call it once the results of all seeds are in `folder`. Does not raise because of MLflow.
@@ -98,7 +108,7 @@ def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsF
             connection.attempt(lambda client, s=seed, r=run_id: _attach(client, r, results, s, figure))
 
 
-def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[str]:
+def replay(results: Path, root: Path, figure: BitsFigure | None = bits_heatmap) -> list[str]:
     """Bring into MLflow what is in results/ and not yet there, one run a seed; running it again changes nothing.
 
     A run that a training left unfinished is completed. One that was deleted in MLflow stays deleted.
@@ -110,9 +120,9 @@ def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[
         UserError: MLflow cannot be used.
     """
     connection = connect(root)
-    experiments = sorted({path.parents[2] for path in results.glob("*/*/alpha-*/metrics.json")})
+    folders = sorted({path.parents[2] for path in results.glob("*/*/alpha-*/metrics.json")})
     with connection.required() as client:
-        return [name for folder in experiments for name in _replay_experiment(client, connection, folder, figure)]
+        return [name for folder in folders for name in _replay_experiment(client, connection, folder, figure)]
 
 
 def experiments(root: Path) -> dict[str, str]:
@@ -135,7 +145,8 @@ def _replay_experiment(
         for seed in results.metrics["seeds"]:
             if (results.digest, str(seed)) not in sealed:
                 run_id = unfinished.get((results.metrics["fingerprint"], str(seed)))
-                _bring_in(client, connection, results, seed, run_id, figure)
+                run_id, logged = _joined(client, connection, folder.name, results, seed, run_id)
+                _complete(client, run_id, logged, results, seed, figure)
                 brought.append(f"{folder.name}: {metrics.parts[-3]} {metrics.parts[-2]} seed {seed}")
     return brought
 
@@ -158,34 +169,33 @@ def _runs(client: "MlflowClient", experiment_id: str) -> tuple[set[tuple[str, st
             return sealed, unfinished
 
 
-def _bring_in(
-    client: "MlflowClient",
-    connection: Connection,
-    results: Results,
-    seed: int,
-    run_id: str | None,
-    figure: BitsFigure | None,
-) -> None:
-    metrics = results.metrics
-    end_ms = int(results.written * 1000)
-    start_ms = end_ms - int(results.of_seed(seed)[0]["seconds"].sum() * 1000)
+def _joined(
+    client: "MlflowClient", connection: Connection, experiment: str, results: Results, seed: int, run_id: str | None
+) -> tuple[str, int]:
+    """The unfinished run `run_id` and its number of rounds, or a new run without rounds."""
     logged = rejoin(client, run_id) if run_id else None
-    if logged is None:
-        tags, parameters = results.tags(seed), metrics["parameters"]
-        run_id, logged = create(client, connection, metrics["experiment"], tags, parameters, start_ms=start_ms), 0
-    for batch in _batches(_later_rounds(results, seed, logged, start_ms)):
+    if logged is not None:
+        return run_id, logged
+    tags, parameters = results.tags(seed), results.metrics["parameters"]
+    return create(client, connection, experiment, tags, parameters, start_ms=results.start_ms(seed)), 0
+
+
+def _complete(
+    client: "MlflowClient", run_id: str, logged: int, results: Results, seed: int, figure: BitsFigure | None
+) -> None:
+    for batch in _batches(_later_rounds(results, seed, logged)):
         client.log_batch(run_id, metrics=batch)
     _attach(client, run_id, results, seed, figure)
-    client.set_terminated(run_id, "FINISHED", end_ms)
+    client.set_terminated(run_id, "FINISHED", results.end_ms)
 
 
-def _later_rounds(results: Results, seed: int, logged: int, start_ms: int) -> Iterator[list["Metric"]]:
+def _later_rounds(results: Results, seed: int, logged: int) -> Iterator[list["Metric"]]:
     """The metrics of each round after `logged`, stamped with the times at which the rounds ended."""
     from mlflow.entities import Metric
 
     rounds, bits = results.of_seed(seed)
     bits_by_round = {number: rows.to_dict("records") for number, rows in bits.groupby("round")}
-    times = start_ms + (rounds["seconds"].cumsum() * 1000).astype(int)
+    times = results.start_ms(seed) + (rounds["seconds"].cumsum() * 1000).astype(int)
     for row, time_ms in zip(rounds.to_dict("records"), times, strict=True):
         number = int(row["round"])
         if number > logged:
