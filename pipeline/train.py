@@ -116,7 +116,7 @@ def train_seed(run: "SeedRun", parameters: Parameters) -> None:
     )
     run.run_id = tracked.run_id
     title = f"{cell.name} {cell.algorithm} alpha {cell.alpha_label} seed {run.seed}"
-    with tracked, Progress(title, len(run.history.rounds), cell.experiment.rounds) as progress:
+    with tracked, Progress(title, run.done, cell.experiment.rounds) as progress:
         for row, bits in run.rounds(parameters.execution):
             tracked.log_round(round_metrics(row, bits), row["round"])
             progress.show(row)

@@ -15,6 +15,7 @@ from typing import IO
 
 from fedmpq import tracking
 from fedmpq.errors import UserError
+from fedmpq.reporting.heatmap import bits_heat_map
 from pipeline import command
 
 HOST = "127.0.0.1"
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     serves = not options.replay_only and not uri.startswith("http")
     if serves:
         check_port(options.port)
-    brought = tracking.replay(command.ROOT / "results", command.ROOT)
+    brought = tracking.replay(command.ROOT / "results", command.ROOT, bits_heat_map)
     print(f"runs brought into MLflow from results/: {len(brought) or 'none was missing'}", flush=True)
     if serves:
         address = f"http://{HOST}:{options.port}"

@@ -93,6 +93,20 @@ class Experiment(Algorithms):
     """Global rounds, T."""
     participation: Annotated[float, Field(gt=0, le=1)]
     """Share of the clients that take part in a round (at least one does)."""
+    min_answers: Positive
+    """With fewer accepted answers a round is repeated, with others as far as there are any."""
+    max_repeats: Annotated[int, Field(ge=0)]
+    """How often a round is repeated before giving up with an error."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Probability that a client that is asked gives no answer."""
+    deadline: Annotated[float, Field(gt=0)] | None
+    """Simulated seconds after which an answer is not waited for; null: all are."""
+    images_per_second: Annotated[float, Field(gt=0)]
+    """Simulated speed at which a median client trains."""
+    bandwidth: Annotated[float, Field(gt=0)]
+    """Simulated bytes per second to and from a median client."""
+    speed_spread: Annotated[float, Field(ge=0, le=3)]
+    """Standard deviation over clients of the logarithms of both; 0: all are alike."""
     averaging: Literal["samples", "uniform"]
     """Weight of a client in the server's average: its number of images, or one."""
     local_epochs: Positive
@@ -116,6 +130,8 @@ class Experiment(Algorithms):
             raise ValueError(
                 f"budgets: {len(self.budgets)} numbers are given; allowed: one for each of the {self.clients} clients"
             )
+        if self.min_answers > self.asked:
+            raise ValueError(f"min_answers: {self.min_answers} is not allowed; allowed: 1 to {self.asked}, those asked")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has a seed twice; allowed: different seeds")
         for name in ("fedmpq", "pruning"):
@@ -126,6 +142,11 @@ class Experiment(Algorithms):
                     f" allowed: 1 to {min(self.budgets):g}"
                 )
         return self
+
+    @property
+    def asked(self) -> int:
+        """Clients that are asked in a round: their share, halves up, and at least one."""
+        return max(1, int(self.participation * self.clients + 0.5))
 
     def algorithm(self, name: str) -> AlgorithmSettings:
         """The settings of the algorithm called `name`.

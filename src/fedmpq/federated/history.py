@@ -1,16 +1,18 @@
 """The rounds of a run as rows: of rounds.csv and bits.csv, and summed up in metrics.json."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
-from fedmpq.federated.layout import Layout
-from fedmpq.federated.server import ClientRecord, RoundRecord
+from fedmpq.federated.server import RoundRecord
 
 Row = dict[str, Any]
 FULL_PRECISION = 32
 FINAL_ROUNDS = 5
+EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed")
+"""How many clients met which fate in a round; all attempts of a repeated round are counted."""
 
 
 @dataclass
@@ -18,56 +20,61 @@ class History:
     """What the rounds of one seed have left so far."""
 
     seed: int
+    budgets: list[float]
+    """Of all clients."""
+    layers: list[str]
+    """Names of the quantized layers (L)."""
+    sizes: list[int]
+    """Number of weights of each layer (L)."""
     rounds: list[Row] = field(default_factory=list)
     """Rows of rounds.csv; bytes are sums over all clients and all rounds so far."""
-    bits: list[Row] = field(default_factory=list)
-    """Rows of bits.csv."""
-    nominal_bits: float = 0.0
-    """Bits x parameters of all answers so far."""
+    clients: list[Row] = field(default_factory=list)
+    """For each round and client: `round`, `client`, bits `given` and `left` (L)."""
 
-    def append(self, record: RoundRecord, layout: Layout) -> None:
-        """Add the rows of one more round."""
+    def append(self, record: RoundRecord) -> None:
+        """Add one more round."""
         before = self.rounds[-1] if self.rounds else {"uplink_bytes": 0, "downlink_bytes": 0}
+        exchange = record.exchange
         row = {
             "seed": self.seed,
             "round": record.round,
             "test_accuracy": record.accuracy,
             "test_loss": record.loss,
             "train_loss": record.train_loss,
-            "uplink_bytes": before["uplink_bytes"] + record.uplink_bytes,
-            "downlink_bytes": before["downlink_bytes"] + record.downlink_bytes,
-            "asked": len(record.clients) + len(record.failures),
-            "answered": len(record.clients),
+            "uplink_bytes": before["uplink_bytes"] + exchange.uplink_bytes,
+            "downlink_bytes": before["downlink_bytes"] + exchange.downlink_bytes,
+            **{event: exchange.counts[event] for event in EVENTS},
+            "simulated_seconds": exchange.simulated_seconds,
             "seconds": round(record.seconds, 3),
         }
         if record.device_accuracy is not None:
             row["device_accuracy"] = record.device_accuracy
         self.rounds.append(row)
-        self.nominal_bits += record.nominal_bits
-        for client in record.clients:
-            self.bits += _bit_rows(self.seed, record.round, client, layout)
+        full = (FULL_PRECISION,) * len(self.layers)
+        self.clients += [
+            {"round": record.round, "client": c.client, "given": c.given or full, "left": c.left or full}
+            for c in record.clients
+        ]
 
-    def rows_of_round(self, number: int) -> list[Row]:
-        """The rows of bits.csv of round `number`."""
-        return [row for row in self.bits if row["round"] == number]
+    def bits(self, round: int | None = None) -> Iterator[Row]:
+        """Rows of bits.csv, of one round or of all."""
+        for client in self.clients:
+            if round in (None, client["round"]):
+                for index, layer in enumerate(self.layers):
+                    yield {
+                        "seed": self.seed,
+                        "round": client["round"],
+                        "client": client["client"],
+                        "budget": self.budgets[client["client"]],
+                        "layer": layer,
+                        "parameters": self.sizes[index],
+                        "bits_given": client["given"][index],
+                        "bits_left": client["left"][index],
+                    }
 
-
-def _bit_rows(seed: int, round: int, client: ClientRecord, layout: Layout) -> list[Row]:
-    full = (FULL_PRECISION,) * len(layout.layers)
-    layers = zip(layout.layers, layout.sizes, client.given or full, client.left or full, strict=True)
-    return [
-        {
-            "seed": seed,
-            "round": round,
-            "client": client.client,
-            "budget": client.budget,
-            "layer": layer,
-            "parameters": size,
-            "bits_given": given,
-            "bits_left": left,
-        }
-        for layer, size, given, left in layers
-    ]
+    def weighted_bits(self, which: str) -> int:
+        """Sum over rounds, clients and layers of bits `given` or `left` x weights."""
+        return sum(b * size for client in self.clients for b, size in zip(client[which], self.sizes, strict=True))
 
 
 def summarize(histories: Sequence[History]) -> Row:
@@ -76,7 +83,7 @@ def summarize(histories: Sequence[History]) -> Row:
     return {
         "final_accuracy": _over_seeds(histories, lambda accuracies: fmean(accuracies[-FINAL_ROUNDS:])),
         "best_accuracy": _over_seeds(histories, max),
-        "average_bits": {name: _average_bits(histories, f"bits_{name}") for name in ("given", "left")},
+        "average_bits": {name: _average_bits(histories, name) for name in ("given", "left")},
         "bytes_per_client_and_round": _bytes(histories),
         "seconds_per_round": seconds[len(seconds) // 2],
     }
@@ -88,16 +95,19 @@ def _over_seeds(histories: Sequence[History], measure: Callable[[list[float]], f
     return {"mean": fmean(values.values()), "std": deviation, **values}
 
 
-def _average_bits(histories: Sequence[History], column: str) -> float:
-    rows = [row for history in histories for row in history.bits]
-    return sum(row[column] * row["parameters"] for row in rows) / sum(row["parameters"] for row in rows)
+def _average_bits(histories: Sequence[History], which: str) -> float:
+    weights = sum(len(history.clients) * sum(history.sizes) for history in histories)
+    return sum(history.weighted_bits(which) for history in histories) / weights
 
 
 def _bytes(histories: Sequence[History]) -> Row:
-    asked = sum(row["asked"] for history in histories for row in history.rounds)
-    answered = sum(row["answered"] for history in histories for row in history.rounds)
+    counts = Counter()
+    for history in histories:
+        for row in history.rounds:
+            counts.update({event: row[event] for event in EVENTS})
+    sent = counts["answered"] + counts["late"] + counts["rejected"]
     return {
-        "uplink": sum(history.rounds[-1]["uplink_bytes"] for history in histories) / answered,
-        "downlink": sum(history.rounds[-1]["downlink_bytes"] for history in histories) / asked,
-        "nominal": sum(history.nominal_bits for history in histories) / 8 / answered,
+        "uplink": sum(history.rounds[-1]["uplink_bytes"] for history in histories) / sent,
+        "downlink": sum(history.rounds[-1]["downlink_bytes"] for history in histories) / counts["asked"],
+        "nominal": sum(history.weighted_bits("left") for history in histories) / 8 / counts["answered"],
     }

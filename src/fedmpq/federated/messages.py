@@ -30,6 +30,10 @@ CHECKSUM_SIZE = 16
 FLOAT = np.dtype("<f4")
 
 
+Bits = tuple[int, ...] | None
+"""Bit-width of each layer (L), 1 .. 8; None: full precision."""
+
+
 class Kind(IntEnum):
     """Direction of a message."""
 
@@ -52,8 +56,7 @@ class Message:
     """Images that the client trained on; 0 downlink."""
     loss: float
     """Mean training loss; 0 downlink."""
-    bits: tuple[int, ...] | None
-    """Bit-width of each layer (L); None: full precision."""
+    bits: Bits
     scales: Tensor | None
     """Scale of each layer (L,), float32; None: full precision."""
     model: FlatModel
@@ -113,6 +116,24 @@ def decode(data: bytes, layout: Layout, kind: Kind, round: int, client: int) -> 
     _expect("length of the remainder", len(rest), layout.remainder_size * FLOAT.itemsize)
     model = FlatModel(weights, _floats(rest, "remainder"))
     return Message(kind, round, client, samples, loss, bits, scales, model)
+
+
+def decode_answer(data: bytes, layout: Layout, sent: Message, max_samples: int) -> Message:
+    """The answer in `data` to the message `sent`.
+
+    Raises:
+        RejectedMessage: as `decode`, or it has more bits than were given, another precision, a
+            negative loss, or a number of samples outside 1 .. `max_samples`.
+    """
+    message = decode(data, layout, Kind.UPLINK, sent.round, sent.client)
+    _expect("quantized", message.bits is not None, sent.bits is not None)
+    if message.bits is not None and any(left > given for left, given in zip(message.bits, sent.bits, strict=True)):
+        raise RejectedMessage(f"bit-widths {list(message.bits)} exceed the {list(sent.bits)} given")
+    if not 1 <= message.samples <= max_samples:
+        raise RejectedMessage(f"{message.samples} samples; allowed: 1 to {max_samples}")
+    if message.loss < 0:
+        raise RejectedMessage(f"the loss is {message.loss}; allowed: 0 or more")
+    return message
 
 
 def _float_part(body: memoryview, layout: Layout) -> tuple[None, None, Tensor, memoryview]:

@@ -1,22 +1,21 @@
 """The federated round loop (section 6 of the specification)."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from fedmpq.errors import UserError
-from fedmpq.federated.allocation import Consensus, agree
+from fedmpq.federated.aggregation import Average
+from fedmpq.federated.allocation import Consensus
 from fedmpq.federated.executors import Executor, Failure
 from fedmpq.federated.layout import FlatModel, Layout
-from fedmpq.federated.messages import Kind, Message, RejectedMessage, decode, encode
+from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
+from fedmpq.federated.participation import Participation
 from fedmpq.federated.worker import EVALUATION_CHUNK, EvaluateTask, Setup, TrainTask
 from fedmpq.quantization.codes import scale_of
-from fedmpq.seeding import numpy_generator
-
-Bits = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,46 @@ class ServerState:
 
 @dataclass(frozen=True)
 class ClientRecord:
-    """What one client was given in a round and what it sent back."""
+    """What one client was given in a round and what it sent back; None is full precision."""
 
     client: int
-    budget: float
     given: Bits
     left: Bits
+
+
+@dataclass
+class Exchange:
+    """What went to and fro in a round, repeated attempts included."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Clients asked, answered, dropped, late, rejected and failed."""
+    uplink_bytes: int = 0
+    downlink_bytes: int = 0
+    simulated_seconds: float = 0.0
+    """Until the last answer that was waited for."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a client's answer was rejected, or there was none."""
 
 
 @dataclass(frozen=True)
 class RoundRecord:
     """What happened in a round. Accuracies are 0 .. 1, bytes and seconds are of this round alone."""
 
-    round: int
+    state: ServerState
     accuracy: float
     loss: float
     train_loss: float
-    uplink_bytes: int
-    downlink_bytes: int
-    nominal_bits: float
-    """Bits x parameters that the answers' bit-widths stand for."""
-    seconds: float
+    exchange: Exchange
     clients: list[ClientRecord]
-    state: ServerState
+    """Those whose answers were accepted, ascending."""
+    seconds: float
     device_accuracy: float | None = None
     """Mean over clients of the model re-quantized to their bit-widths; None where not asked for."""
-    failures: dict[int, str] = field(default_factory=dict)
-    """Clients without an accepted answer, and why."""
+
+    @property
+    def round(self) -> int:
+        """Number of the round, from 1."""
+        return self.state.round
 
 
 class Federation:
@@ -67,6 +79,7 @@ class Federation:
     def __init__(self, setup: Setup, executor: Executor):
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
+        self.participation = Participation(setup.experiment, setup.seed)
         model, _ = setup.build_model()
         self.layout = Layout.of(model)
         self.initial = ServerState(0, self.layout.flatten(model))
@@ -75,7 +88,7 @@ class Federation:
         """Run the rounds that follow `state` (default: all of them) and yield each one's record.
 
         Raises:
-            UserError: no client of a round gave an answer.
+            UserError: too few clients gave an answer, however often the round was repeated.
         """
         state = state or self.initial
         while state.round < self.experiment.rounds:
@@ -85,41 +98,40 @@ class Federation:
 
     def _round(self, state: ServerState) -> RoundRecord:
         started = time.perf_counter()
-        number = state.round + 1
-        asked = self.choose_clients(number)
-        downlinks = {client: self.downlink(state, number, client) for client in asked}
-        answers, failures = self._train(number, downlinks)
-        if not answers:
-            raise UserError(f"round {number}: no client gave an answer; the first reason: {min(failures.items())[1]}")
-        uplink = sum(len(data) for data, _ in answers.values())
-        messages = {client: message for client, (_, message) in sorted(answers.items())}
-        sent = {client: self._decoded(downlinks[client], number, client) for client in messages}
-        state = ServerState(number, self.aggregate(state, sent, messages), self.agree(state, sent, messages))
-        correct, loss = self.evaluate(state.model, number)
-        samples = sum(message.samples for message in messages.values())
-        return RoundRecord(
-            round=number,
-            accuracy=correct,
-            loss=loss,
-            train_loss=sum(message.loss * message.samples for message in messages.values()) / samples,
-            uplink_bytes=uplink,
-            downlink_bytes=sum(map(len, downlinks.values())),
-            nominal_bits=sum(self._nominal_bits(message.bits) for message in messages.values()),
-            seconds=time.perf_counter() - started,
-            clients=[
-                ClientRecord(client, self.experiment.budgets[client], sent[client].bits, message.bits)
-                for client, message in messages.items()
-            ],
-            state=state,
-            device_accuracy=self._device_accuracy(state, number) if self.experiment.evaluate_quantized else None,
-            failures=failures,
-        )
+        number, exchange = state.round + 1, Exchange()
+        average, clients = self._answers(state, number, exchange)
+        state = ServerState(number, average.model(), average.consensus())
+        accuracy, loss = self.evaluate(state.model, number)
+        seconds = time.perf_counter() - started
+        devices = self._device_accuracy(state, number) if self.experiment.evaluate_quantized else None
+        return RoundRecord(state, accuracy, loss, average.loss, exchange, clients, seconds, devices)
 
-    def choose_clients(self, number: int) -> list[int]:
-        """The clients that take part in round `number`, ascending."""
-        count = max(1, round(self.experiment.participation * self.experiment.clients))
-        generator = numpy_generator(self.setup.seed, "participation", number)
-        return sorted(generator.choice(self.experiment.clients, count, replace=False).tolist())
+    def _answers(self, state: ServerState, number: int, exchange: Exchange) -> tuple[Average, list[ClientRecord]]:
+        """The averages over enough answers, and who gave them; repeated with others where there are too few."""
+        settings, tried = self.experiment, set()
+        for attempt in range(settings.max_repeats + 1):
+            asked = self.participation.choose(number, attempt, tried)
+            tried.update(asked)
+            exchange.counts["asked"] += len(asked)
+            downlinks = {client: self.downlink(state, number, client) for client in asked}
+            exchange.downlink_bytes += sum(map(len, downlinks.values()))
+            present = [client for client in asked if not self.participation.drops_out(number, attempt, client)]
+            exchange.counts["dropped"] += len(asked) - len(present)
+            answers = self._train(number, {client: downlinks[client] for client in present}, exchange)
+            average = Average(state.model, self.algorithm.settings.aggregation, settings.averaging, settings.budgets)
+            clients = [
+                record
+                for client in sorted(answers)
+                if (record := self._accept(client, answers[client], downlinks[client], number, average, exchange))
+            ]
+            if len(clients) >= settings.min_answers:
+                exchange.counts["answered"] = len(clients)
+                return average, clients
+        raise UserError(
+            f"round {number}: fewer than {settings.min_answers} clients (min_answers) gave an answer in"
+            f" {settings.max_repeats + 1} attempts: {dict(exchange.counts)}"
+            + "".join(f"; client {client}: {reason}" for client, reason in list(exchange.reasons.items())[:3])
+        )
 
     def downlink(self, state: ServerState, number: int, client: int) -> bytes:
         """The global model, encoded at the bit-widths that the algorithm allocates to `client`."""
@@ -133,60 +145,41 @@ class Federation:
             scales = torch.stack([scale_of(weights, b, self.experiment.quantizer) for weights, b in layers])
         return encode(Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model), self.layout)
 
-    def _decoded(self, downlink: bytes, number: int, client: int) -> Message:
-        return decode(downlink, self.layout, Kind.DOWNLINK, number, client)
-
-    def _train(self, number: int, downlinks: dict[int, bytes]) -> tuple[dict[int, tuple[bytes, Message]], dict]:
-        epochs, partition = self.experiment.local_epochs, self.setup.partition
-        tasks = [
-            TrainTask(number, client, data, cost=epochs * len(partition.client(client)))
-            for client, data in downlinks.items()
-        ]
-        answers, failures = {}, {}
+    def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> dict[int, bytes]:
+        """The answers that arrive in time."""
+        partition, epochs = self.setup.partition, self.experiment.local_epochs
+        images = {client: epochs * len(partition.client(client)) for client in downlinks}
+        tasks = [TrainTask(number, client, data, cost=images[client]) for client, data in downlinks.items()]
+        answers = {}
         for task, outcome in self.executor.run(tasks):
-            try:
-                if isinstance(outcome, Failure):
-                    raise RejectedMessage(outcome.reason)
-                answers[task.client] = outcome, decode(outcome, self.layout, Kind.UPLINK, number, task.client)
-            except RejectedMessage as error:
-                failures[task.client] = str(error)
-        return answers, failures
+            if isinstance(outcome, Failure):
+                exchange.counts["failed"] += 1
+                exchange.reasons[task.client] = outcome.reason
+                continue
+            exchange.uplink_bytes += len(outcome)
+            size = len(task.downlink) + len(outcome)
+            seconds = self.participation.seconds(task.client, images[task.client], size)
+            if self.participation.is_late(seconds):
+                exchange.counts["late"] += 1
+                exchange.simulated_seconds = max(exchange.simulated_seconds, self.experiment.deadline)
+                continue
+            exchange.simulated_seconds = max(exchange.simulated_seconds, seconds)
+            answers[task.client] = outcome
+        return answers
 
-    def aggregate(self, state: ServerState, sent: dict[int, Message], received: dict[int, Message]) -> FlatModel:
-        """The new global model.
-
-        `weights`: average of the de-quantized models received. `updates`: the global model plus the
-        average of (received - sent), so that the error of coarse codes does not enter it. Either is
-        weighted by the clients' numbers of images, or uniformly where `averaging` says so.
-        """
-        share = {client: self._averaging_weight(message) for client, message in received.items()}
-        total = sum(share.values())
-
-        def average(part: str) -> Tensor:
-            updates = self.algorithm.settings.aggregation == "updates"
-            base = getattr(state.model, part).double()
-            mean = torch.zeros_like(base)
-            for client, message in received.items():
-                value = getattr(message.model, part).double()
-                mean += (value - getattr(sent[client].model, part) if updates else value) * (share[client] / total)
-            return (base + mean if updates else mean).float()
-
-        return FlatModel(average("weights"), average("remainder"))
-
-    def _averaging_weight(self, message: Message) -> float:
-        return message.samples if self.experiment.averaging == "samples" else 1
-
-    def agree(self, state: ServerState, sent: dict[int, Message], received: dict[int, Message]) -> Consensus | None:
-        """Average bit-widths and deltas of the clients, weighted by samples x budget."""
-        if any(message.bits is None for message in received.values()):
+    def _accept(
+        self, client: int, answer: bytes, downlink: bytes, number: int, average: Average, exchange: Exchange
+    ) -> ClientRecord | None:
+        """Add the answer to the averages if it passes all checks."""
+        sent = decode(downlink, self.layout, Kind.DOWNLINK, number, client)
+        try:
+            message = decode_answer(answer, self.layout, sent, len(self.setup.partition.indices))
+        except RejectedMessage as error:
+            exchange.counts["rejected"] += 1
+            exchange.reasons[client] = f"rejected: {error}"
             return None
-        bits = [message.bits for message in received.values()]
-        deltas = [
-            tuple(given - left for given, left in zip(sent[client].bits, message.bits, strict=True))
-            for client, message in received.items()
-        ]
-        weights = [m.samples * self.experiment.budgets[client] for client, m in received.items()]
-        return agree(bits, deltas, weights)
+        average.add(message, sent)
+        return ClientRecord(client, sent.bits, message.bits)
 
     def evaluate(self, model: FlatModel, number: int, bits: Bits = None) -> tuple[float, float]:
         """Accuracy (0 .. 1) and mean loss of `model` on the evaluation images.
@@ -197,6 +190,9 @@ class Federation:
         data, size = self._encoded(model, bits, number, 0), len(self.setup.evaluation_images[1])
         tasks = [EvaluateTask(number, data, start, bits is not None) for start in range(0, size, EVALUATION_CHUNK)]
         outcomes = {task.start: outcome for task, outcome in self.executor.run(tasks)}
+        failed = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failure)]
+        if failed:
+            raise UserError(f"round {number}: the global model could not be evaluated: {failed[0]}")
         correct, losses = zip(*(outcomes[task.start] for task in tasks), strict=True)
         return sum(correct) / size, sum(losses) / size
 
@@ -205,7 +201,3 @@ class Federation:
         allocated = {b: self.algorithm.allocate(self.layout.sizes, b, state.consensus) for b in set(budgets)}
         accuracy = {bits: self.evaluate(state.model, number, bits)[0] for bits in set(allocated.values())}
         return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)
-
-    def _nominal_bits(self, bits: Bits) -> float:
-        widths = bits or (32,) * len(self.layout.sizes)
-        return sum(size * b for size, b in zip(self.layout.sizes, widths, strict=True))

@@ -121,9 +121,14 @@ class SeedRun:
         self.cell, self.seed = cell, seed
         self.folder = cell.checkpoints(seed)
         last = self.folder.last()
-        self.history = last.history if last else History(seed)
+        self.history = last.history if last else None
         self.run_id = last.run_id if last else None
         self._state = last.state if last else None
+
+    @property
+    def done(self) -> int:
+        """Rounds completed."""
+        return self._state.round if self._state else 0
 
     @property
     def model_file(self) -> Path:
@@ -135,13 +140,15 @@ class SeedRun:
         setup = self.cell.setup(self.seed)
         with build_executor(execution, setup) as executor:
             federation = Federation(setup, executor)
+            layout = federation.layout
+            self.history = self.history or History(self.seed, self.cell.experiment.budgets, layout.layers, layout.sizes)
             self._save(self._state or federation.initial)
             for record in federation.rounds(self._state):
-                self.history.append(record, federation.layout)
-                yield self.history.rounds[-1], self.history.rows_of_round(record.round)
+                self.history.append(record)
+                yield self.history.rounds[-1], list(self.history.bits(record.round))
                 self._save(record.state)
             with replacing(self.model_file) as temporary:
-                torch.save(federation.layout.state_dict(self._state.model), temporary)
+                torch.save(layout.state_dict(self._state.model), temporary)
 
     def _save(self, state: Any) -> None:
         self._state = state
@@ -173,7 +180,7 @@ def write_results(cell: Cell, histories: Sequence[History], execution: Execution
         temporary.mkdir()
         write_json(temporary / "metrics.json", metrics)
         _write_csv(temporary / "rounds.csv", [row for history in histories for row in history.rounds])
-        _write_csv(temporary / "bits.csv", [row for history in histories for row in history.bits])
+        _write_csv(temporary / "bits.csv", [row for history in histories for row in history.bits()])
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

@@ -14,6 +14,13 @@ NAMES = {
     "uplink_bytes": "bytes/uplink",
     "downlink_bytes": "bytes/downlink",
     "seconds": "time/seconds",
+    "simulated_seconds": "time/simulated-seconds",
+    "asked": "clients/asked",
+    "answered": "clients/answered",
+    "dropped": "clients/dropped",
+    "late": "clients/late",
+    "rejected": "clients/rejected",
+    "failed": "clients/failed",
 }
 KEYS = {"seed", "round", "algorithm", "alpha"}
 

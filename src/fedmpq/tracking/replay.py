@@ -12,7 +12,6 @@ import pandas as pd
 from fedmpq.errors import UserError
 from fedmpq.files import sha256
 from fedmpq.tracking.connection import Connection, connect
-from fedmpq.tracking.heatmap import bits_heatmap
 from fedmpq.tracking.metrics import round_metrics, summary_metrics
 from fedmpq.tracking.run import create, experiment_of, log_values, rejoin
 
@@ -28,7 +27,7 @@ SEAL = "result.sha256"
 METRICS_AT_ONCE = 1000  # MLflow's limit of one call
 
 BitsFigure = Callable[[pd.DataFrame], "Figure"]
-"""Draws the rows of bits.csv of one seed; None where a figure is expected: no picture."""
+"""Draws the rows of bits.csv of one seed."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Results:
         return self.end_ms - int(self.of_seed(seed)[0]["seconds"].sum() * 1000)
 
 
-def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsFigure | None = bits_heatmap) -> None:
+def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsFigure | None = None) -> None:
     """Give the runs of a cell their summary, rounds.csv, bits.csv and the digest by which `replay` knows them.
 
     Call it once the results of all seeds are in `folder`. Does not raise because of MLflow.
@@ -96,7 +95,7 @@ def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsF
         root: folder of params.yaml.
         folder: results/<experiment>/<algorithm>/alpha-<alpha>/.
         runs: seed -> run id, None for a run that MLflow did not take.
-        figure: draws the bit allocation of a run.
+        figure: draws the bit allocation of a run; None: no picture.
 
     Raises:
         UserError: the results are damaged.
@@ -108,7 +107,7 @@ def seal(root: Path, folder: Path, runs: Mapping[int, str | None], figure: BitsF
             connection.attempt(lambda client, s=seed, r=run_id: _attach(client, r, results, s, figure))
 
 
-def replay(results: Path, root: Path, figure: BitsFigure | None = bits_heatmap) -> list[str]:
+def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[str]:
     """Bring into MLflow what is in results/ and not yet there, one run a seed; running it again changes nothing.
 
     A run that a training left unfinished is completed. One that was deleted in MLflow stays deleted.

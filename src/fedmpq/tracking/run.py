@@ -138,7 +138,7 @@ def create(
     name = f"{tags['algorithm']} alpha={tags['alpha']} seed={tags['seed']}"
     experiment_id = experiment_of(client, connection, experiment)
     run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags), start_time=start_ms).info.run_id
-    _log_parameters(client, run_id, parameters)
+    _log_parameters(client, run_id, {**parameters, "seed": tags["seed"]})
     _log_dataset(client, run_id, dataset or _default_dataset(experiment, tags, parameters))
     return run_id
 
