@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedmpq.config import Parameters, parse_overrides
 from fedmpq.errors import UserError
+from fedmpq.files import exclusive
 from pipeline import command
 from pipeline.progress import Progress
 
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
     refuse_other_results(cell, out, options.overwrite)
-    train(cell, parameters, out)
+    with exclusive(cell.lock_file(out), f"{out}"):
+        train(cell, parameters, out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +94,8 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
 
     runs = [SeedRun(cell, seed) for seed in cell.experiment.seeds]
     for run in runs:
-        train_seed(run, parameters)
+        with run.lock():
+            train_seed(run, parameters)
     write_results(cell, [run.history for run in runs], parameters.execution, out)
     seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
     for run in runs:

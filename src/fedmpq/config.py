@@ -173,10 +173,12 @@ class Execution(Settings):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: a GPU where there is one."""
-    executor: Literal["sequential", "processes"] = "processes"
-    """Clients of a round one after another, or in a pool of single-threaded processes."""
+    executor: Literal["sequential", "processes", "ray"] = "processes"
+    """Clients of a round one after another, in a pool of single-threaded processes, or on a Ray cluster."""
     workers: Positive | None = None
-    """Number of worker processes; null: one for each core."""
+    """Number of workers; null: one for each core (of the cluster)."""
+    ray_address: str | None = None
+    """Head of an existing Ray cluster; null: start one on this machine."""
 
 
 class Parameters(Settings):

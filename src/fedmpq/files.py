@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fedmpq.errors import UserError
 
 
@@ -38,6 +40,33 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(path: Path, purpose: str) -> Iterator[None]:
+    """Hold the lock file `path` inside the block; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message names `purpose` and the process.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        holder = _holder_file(path).read_text() if _holder_file(path).exists() else "unknown"
+        raise UserError(f"{purpose} is being written by process {holder}; wait for it, or end it") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        _holder_file(path).write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def _holder_file(lock: Path) -> Path:
+    return lock.with_suffix(".pid")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

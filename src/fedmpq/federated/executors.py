@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections import deque
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -18,6 +19,7 @@ from fedmpq.config import Execution
 from fedmpq.federated.worker import Setup, Task, TaskFailed, Worker
 
 MAX_ATTEMPTS = 3
+"""A task whose worker dies is tried so often before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,20 @@ class Failure:
     """A task without a result, and why."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Crash:
+    """An error that is no failure of a client but a fault of the program."""
+
+    trace: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """The worker is gone, and its task with it."""
+
+    cause: str
 
 
 class Executor(Protocol):
@@ -42,12 +58,33 @@ def build_executor(execution: Execution, setup: Setup) -> Executor:
     """The executor that `execution` names, for the run that `setup` describes."""
     if execution.executor == "sequential":
         return Sequential(setup)
+    if execution.executor == "ray":
+        from fedmpq.federated.ray_executor import Ray
+
+        return Ray(setup, execution.workers, execution.ray_address)
     return Processes(setup, execution.workers or available_cores())
 
 
 def available_cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def carry_out(task: Task, worker: Worker) -> Any:
+    """The task's result, a `Failure`, or a `Crash`."""
+    try:
+        return task.run(worker)
+    except TaskFailed as error:
+        return Failure(str(error))
+    except Exception:
+        return Crash(traceback.format_exc())
+
+
+def checked(outcome: Any) -> Any:
+    """`outcome`, unless it is a `Crash`: then an error."""
+    if isinstance(outcome, Crash):
+        raise RuntimeError(f"a worker failed:\n{outcome.trace}")
+    return outcome
 
 
 class Sequential:
@@ -59,10 +96,7 @@ class Sequential:
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Executor.run`."""
         for task in tasks:
-            try:
-                yield task, task.run(self.worker)
-            except TaskFailed as error:
-                yield task, Failure(str(error))
+            yield task, checked(carry_out(task, self.worker))
 
     def __enter__(self) -> "Sequential":
         return self
@@ -71,53 +105,68 @@ class Sequential:
         pass
 
 
-class Processes:
-    """A pool of single-threaded worker processes; the costliest task first.
+class Pool(ABC):
+    """Workers that each carry out one task at a time; the costliest task first.
 
     A worker that dies is replaced and its task tried again, at most twice.
     """
 
     def __init__(self, setup: Setup, workers: int):
-        self.context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
         self.setup = setup
         self.idle = [self._start() for _ in range(workers)]
-        self.busy: dict[Connection, tuple[Any, Task]] = {}
+        self.busy: dict[Hashable, tuple[Any, Task]] = {}
+
+    @abstractmethod
+    def _start(self) -> Any:
+        """Start a worker."""
+
+    @abstractmethod
+    def _send(self, worker: Any, task: Task) -> Hashable:
+        """Hand `task` to `worker`; returns the key under which its outcome will come."""
+
+    @abstractmethod
+    def _completed(self) -> Iterator[tuple[Hashable, Any]]:
+        """Wait for a busy worker; yield keys with outcomes, `Died` among them."""
+
+    @abstractmethod
+    def _stop(self, worker: Any) -> None:
+        """Let `worker` go."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Executor.run`."""
         pending = deque(sorted(tasks, key=lambda task: -task.cost))
-        attempts: dict[int, int] = {}
+        deaths: Counter[int] = Counter()
         while pending or self.busy:
             while pending and self.idle:
-                self._assign(pending.popleft())
-            for connection in wait(list(self.busy)):
-                process, task = self.busy.pop(connection)
-                try:
-                    outcome = connection.recv()
-                except (EOFError, ConnectionError):
-                    outcome = self._replace(process, task, attempts)
-                    if outcome is None:
+                worker, task = self.idle.pop(), pending.popleft()
+                self.busy[self._send(worker, task)] = worker, task
+            for key, outcome in self._completed():
+                worker, task = self.busy.pop(key)
+                if isinstance(outcome, Died):
+                    worker = self._start()
+                    deaths[id(task)] += 1
+                    if deaths[id(task)] < MAX_ATTEMPTS:
                         pending.appendleft(task)
-                        continue
-                else:
-                    self.idle.append((process, connection))
-                if isinstance(outcome, _Crash):
-                    raise RuntimeError(f"a worker failed:\n{outcome.trace}")
-                yield task, outcome
+                    else:
+                        outcome = Failure(f"its worker died {MAX_ATTEMPTS} times, the last time: {outcome.cause}")
+                self.idle.append(worker)
+                if not isinstance(outcome, Died):
+                    yield task, checked(outcome)
 
-    def _assign(self, task: Task) -> None:
-        process, connection = self.idle.pop()
-        with suppress(ConnectionError):  # If it died idle, the wait for its outcome notices.
-            connection.send(task)
-        self.busy[connection] = (process, task)
+    def __enter__(self) -> "Pool":
+        return self
 
-    def _replace(self, process: Any, task: Task, attempts: dict[int, int]) -> Failure | None:
-        process.join()
-        self.idle.append(self._start())
-        attempts[id(task)] = attempts.get(id(task), 0) + 1
-        if attempts[id(task)] < MAX_ATTEMPTS:
-            return None
-        return Failure(f"its worker died {MAX_ATTEMPTS} times, the last time with exit code {process.exitcode}")
+    def __exit__(self, *error: object) -> None:
+        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+            self._stop(worker)
+
+
+class Processes(Pool):
+    """Single-threaded processes on this machine."""
+
+    def __init__(self, setup: Setup, workers: int):
+        self.context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        super().__init__(setup, workers)
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = self.context.Pipe()
@@ -126,38 +175,37 @@ class Processes:
         theirs.close()
         return process, ours
 
-    def __enter__(self) -> "Processes":
-        return self
+    def _send(self, worker: tuple[Any, Connection], task: Task) -> Connection:
+        with suppress(ConnectionError):  # If it died idle, the wait for its outcome notices.
+            worker[1].send(task)
+        return worker[1]
 
-    def __exit__(self, *error: object) -> None:
-        workers = [*self.idle, *((process, connection) for connection, (process, _) in self.busy.items())]
-        for process, connection in workers:
-            connection.close()
-            process.terminate()
-        for process, _ in workers:
-            process.join()
+    def _completed(self) -> Iterator[tuple[Connection, Any]]:
+        for connection in wait(list(self.busy)):
+            process = self.busy[connection][0][0]
+            try:
+                outcome = connection.recv()
+            except (EOFError, ConnectionError):
+                process.join()
+                outcome = Died(f"exit code {process.exitcode}")
+            yield connection, outcome
 
-
-@dataclass(frozen=True)
-class _Crash:
-    """An error in a worker that is no failure of a client but a fault of the program."""
-
-    trace: str
+    def _stop(self, worker: tuple[Any, Connection]) -> None:
+        process, connection = worker
+        connection.close()
+        process.terminate()
+        process.join()
 
 
 def _serve(connection: Connection, setup: Setup) -> None:
     """The life of a worker process: tasks in, outcomes out, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides.
-    try:
-        worker = Worker(setup)
+    with suppress(EOFError, ConnectionError):
+        try:
+            worker = Worker(setup)
+        except Exception:
+            connection.recv()
+            connection.send(Crash(traceback.format_exc()))
+            return
         while True:
-            task = connection.recv()
-            try:
-                outcome = task.run(worker)
-            except TaskFailed as error:
-                outcome = Failure(str(error))
-            connection.send(outcome)
-    except (EOFError, ConnectionError):
-        return
-    except Exception:
-        connection.send(_Crash(traceback.format_exc()))
+            connection.send(carry_out(connection.recv(), worker))

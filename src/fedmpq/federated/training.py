@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from fedmpq.federated.hardware import describe, resolve_device, resolve_precisio
 from fedmpq.federated.history import History, Row, summarize
 from fedmpq.federated.server import Federation
 from fedmpq.federated.worker import Setup
-from fedmpq.files import replacing, sha256, write_json
+from fedmpq.files import exclusive, replacing, sha256, write_json
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("federated", "models", "quantization", "data/batches.py", "seeding.py")
@@ -100,6 +101,10 @@ class Cell:
         """Digest of everything that determines the result."""
         return fingerprint({"seeds": [self.seed_fingerprint(seed) for seed in self.experiment.seeds]})
 
+    def lock_file(self, out: Path) -> Path:
+        """The file whose lock is held by whoever writes results to `out`."""
+        return self.root / "checkpoints" / "locks" / f"{fingerprint({'out': str(out.resolve())})[:16]}.lock"
+
     def checkpoints(self, seed: int) -> CheckpointFolder:
         """Where the run of `seed` keeps what it needs to go on."""
         return CheckpointFolder(self.root / "checkpoints" / self.seed_fingerprint(seed)[:16])
@@ -124,6 +129,10 @@ class SeedRun:
         self.history = last.history if last else None
         self.run_id = last.run_id if last else None
         self._state = last.state if last else None
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from running the same seed of the same parameters."""
+        return exclusive(self.folder.folder / "run.lock", f"{self.folder.folder}")
 
     @property
     def done(self) -> int:
