@@ -34,7 +34,7 @@ class Participation:
         settings = self.experiment
         generator = numpy_generator(self.seed, "speed", client)
         computing, sending = generator.lognormal(0, settings.speed_spread, 2)
-        return images / (settings.images_per_second * computing) + size / (settings.bandwidth * sending)
+        return float(images / (settings.images_per_second * computing) + size / (settings.bandwidth * sending))
 
     def is_late(self, seconds: float) -> bool:
         """Whether an answer that takes so long is not waited for."""

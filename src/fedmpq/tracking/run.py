@@ -60,15 +60,18 @@ class Run:
                 hashes, the same as in metrics.json, by which `replay` knows an unfinished run again.
             dataset: `name`, `digest` and, optionally, `folder` and `profile` (a dictionary);
                 None: `parameters["data"]` and the partition's hash.
-            run_id: the run to go on with. One that no longer exists is begun anew.
+            run_id: the run to go on with. One that no longer exists is begun anew. None: a run of the same
+                fingerprint and seed that was cut off before it was known by id, else a new one. The caller
+                makes sure that no other process is writing it.
         """
         connection = connect(root)
         tags = {"algorithm": algorithm, "alpha": alpha, "seed": str(seed), **(tags or {})}
 
         def begin(client: "MlflowClient") -> tuple[str, int]:
-            logged = rejoin(client, run_id) if run_id else None
+            known_id = run_id or cut_off(client, experiment, tags)
+            logged = rejoin(client, known_id) if known_id else None
             if logged is not None:
-                return run_id, logged
+                return known_id, logged
             context = {**_provenance(), **_dvc_tags()}
             return create(client, connection, experiment, {**context, **tags}, parameters, dataset), 0
 
@@ -141,6 +144,16 @@ def create(
     _log_parameters(client, run_id, {**parameters, "seed": tags["seed"]})
     _log_dataset(client, run_id, dataset or _default_dataset(experiment, tags, parameters))
     return run_id
+
+
+def cut_off(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> str | None:
+    """Id of the unfinished run of the same fingerprint and seed, if there is one."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None or "fingerprint" not in tags:
+        return None
+    wanted = f"tags.fingerprint = '{tags['fingerprint']}' and tags.seed = '{tags['seed']}'"
+    runs = client.search_runs([found.experiment_id], f"{wanted} and attributes.status != 'FINISHED'", max_results=1)
+    return runs[0].info.run_id if runs else None
 
 
 def rejoin(client: "MlflowClient", run_id: str) -> int | None:
