@@ -1,4 +1,4 @@
-"""Accuracy of all algorithms over rounds in one table, for `dvc plots`: reports/<experiment>/curves.csv."""
+"""Accuracy of all algorithms over rounds in one table, for `dvc plots`: reports/curves/<experiment>.csv."""
 
 import argparse
 from itertools import product
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parameters.experiment(name)
     alphas = [parameters.alpha_label(alpha) for alpha in parameters.alphas]
     table = curves(command.ROOT / "results" / name, parameters.algorithms, alphas)
-    write_text(command.ROOT / "reports" / name / "curves.csv", table.to_csv(index=False))
+    write_text(command.ROOT / "reports" / "curves" / f"{name}.csv", table.to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from fedmpq.files import write_text
 from pipeline import command
 
 # DVC fills in what stands in braces. Its own page would load the scripts from elsewhere. What compares
-# the algorithms (curves.csv) comes first.
+# the algorithms (reports/curves/) comes first.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(prog="python -m pipeline.summary", description=__doc__).parse_args(arguments)
     for experiment in command.parameters().experiments:
         folder = command.ROOT / "reports" / experiment
-        print(f"\n{experiment}\n\n{read(folder / 'summary.json')}\n\nReport: {folder / 'report.html'}")
-    print("MLflow: make ui")
+        print(f"\n{experiment}\n\n{read(folder / 'summary.json')}\n\nReport: {(folder / 'report.html').as_uri()}")
+    print("MLflow: `make ui`")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from fedmpq.errors import UserError
+from fedmpq.settings import Settings
+from fedmpq.tuning.settings import Dimension, Tune
 
 MAX_BITS = 8
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of all groups of parameters: unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_by_name=True, allow_inf_nan=False)
 
 
 class AlgorithmSettings(Settings):
@@ -188,6 +184,7 @@ class Parameters(Settings):
     algorithms: Annotated[list[str], Field(min_length=1)]
     alphas: Annotated[list[float | int], Field(min_length=1)]
     execution: Execution = Execution()
+    tune: Tune | None = None
     sections: dict[str, Experiment]
 
     @model_validator(mode="after")
@@ -208,6 +205,14 @@ class Parameters(Settings):
         if name not in self.sections:
             raise UserError(f"unknown experiment {name!r}; allowed: {', '.join(self.sections)}")
         return self.sections[name]
+
+    def varied(self, name: str, values: dict[str, Any]) -> Experiment:
+        """The section called `name` with other `values` by dotted key, checked as params.yaml is."""
+        tree = self.experiment(name).model_dump(by_alias=True)
+        for key, value in values.items():
+            _override(tree, key, value)
+        lists = {"experiments": [name], "algorithms": [a for a in ALGORITHM_NAMES if tree[a]], "alphas": self.alphas}
+        return _validated(Parameters, {**lists, "sections": {name: tree}}).experiment(name)
 
     def alpha_label(self, alpha: float) -> str:
         """`alpha` as params.yaml writes it (0.5, 1 or 1.0), which is how folders are named."""
@@ -242,7 +247,7 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
         raise UserError(f"{path.name} holds no parameters; see the README for its layout")
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
-    top = {key: tree.pop(key) for key in ("experiments", "algorithms", "alphas", "execution") if key in tree}
+    top = {key: tree.pop(key) for key in ("experiments", "algorithms", "alphas", "execution", "tune") if key in tree}
     return _validated(Parameters, {**top, "sections": tree})
 
 
@@ -291,7 +296,9 @@ def _explain(error: dict[str, Any]) -> str:
 
 def _keys_beside(path: list[str | int]) -> list[str]:
     """The keys that may stand where the last key of `path` stands."""
-    model: Any = Execution if path[0] == "execution" else Experiment
-    if len(path) == 3:
+    model: Any = {"execution": Execution, "tune": Tune}.get(str(path[0]), Experiment)
+    if model is Tune and len(path) > 2:
+        model = Dimension
+    elif len(path) == 3:
         model = next(m for m in Experiment.model_fields[str(path[1])].annotation.__args__ if m is not type(None))
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,10 +1,5 @@
 import pytest
-from hypothesis import settings
 from image_files import encode, write_image, write_parquet
-
-# A busy machine makes single examples slow; that is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a run needs to go on after it was killed: one file a round, the last two kept."""
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from fedmpq.federated.allocation import Consensus
 from fedmpq.federated.history import History
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.server import ServerState
-from fedmpq.files import replacing
+from fedmpq.files import write_bytes
 
 KEPT = 2
 
@@ -20,6 +21,13 @@ KEPT = 2
 def fingerprint(content: dict[str, Any]) -> str:
     """Hexadecimal digest of a JSON-like dictionary, the same for the same content in any order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain values, for `torch.load(weights_only=True)`, as a whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,7 @@ class CheckpointFolder:
             "history": asdict(checkpoint.history),
             "run_id": checkpoint.run_id,
         }
-        with replacing(self._path(state.round)) as temporary:
-            torch.save(content, temporary)
+        save_tensors(content, self._path(state.round))
         for old in self._saved()[:-KEPT]:
             old.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ import torch
 from fedmpq.config import Execution, Experiment, Parameters
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
-from fedmpq.federated.checkpoint import Checkpoint, CheckpointFolder, fingerprint
+from fedmpq.federated.checkpoint import Checkpoint, CheckpointFolder, fingerprint, save_tensors
 from fedmpq.federated.executors import available_cores, build_executor
 from fedmpq.federated.hardware import describe, resolve_device, resolve_precision
 from fedmpq.federated.history import History, Row, summarize
@@ -156,8 +156,7 @@ class SeedRun:
                 self.history.append(record)
                 yield self.history.rounds[-1], list(self.history.bits(record.round))
                 self._save(record.state)
-            with replacing(self.model_file) as temporary:
-                torch.save(layout.state_dict(self._state.model), temporary)
+            save_tensors(layout.state_dict(self._state.model), self.model_file)
 
     def _save(self, state: Any) -> None:
         self._state = state

@@ -215,7 +215,7 @@ def _batches(rounds: Iterator[list["Metric"]]) -> Iterator[list["Metric"]]:
 
 def _attach(client: "MlflowClient", run_id: str, results: Results, seed: int, figure: BitsFigure | None) -> None:
     rounds, bits = results.of_seed(seed)
-    log_values(client, run_id, summary_metrics(results.metrics, seed), int(rounds["round"].max()))
+    log_values(client, run_id, summary_metrics(results.metrics, seed))
     client.log_text(run_id, rounds.to_csv(index=False), "rounds.csv")
     client.log_text(run_id, bits.to_csv(index=False), "bits.csv")
     if figure is not None:

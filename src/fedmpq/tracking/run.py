@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 MARKER = "test/accuracy"  # logged every round: its last step tells how far a run has come
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the pages then show runs, not chats
 PARAMETERS_AT_ONCE = 100  # MLflow's limit of one call
 VALUE_LENGTH = 6000  # likewise, of a parameter's value
 
@@ -94,12 +95,12 @@ class Run:
         self._attempt(lambda client, run_id: client.log_artifact(run_id, str(path), folder))
 
     def finish(self, summary: Mapping[str, float] | None = None, status: str = "FINISHED") -> None:
-        """End the run; `summary` values are logged at the last round. `status`: FINISHED, FAILED or KILLED."""
+        """End the run, with numbers that sum it up. `status`: FINISHED, FAILED or KILLED."""
         if self._ended:
             return
         self._ended = True
         if summary:
-            self._attempt(lambda client, run_id: log_values(client, run_id, summary, self._logged))
+            self._attempt(lambda client, run_id: log_values(client, run_id, summary))
         self._attempt(lambda client, run_id: client.set_terminated(run_id, status))
 
     def __enter__(self) -> Self:
@@ -179,7 +180,7 @@ def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=connection.artifacts(name))
+            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=EXPERIMENT_TAGS)
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -189,12 +190,12 @@ def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> 
     return found.experiment_id
 
 
-def log_values(client: "MlflowClient", run_id: str, values: Mapping[str, float], step: int) -> None:
-    """Log `values` at one step, in one call."""
+def log_values(client: "MlflowClient", run_id: str, values: Mapping[str, float]) -> None:
+    """Log numbers that belong to no round; at step 0, for which MLflow draws bars."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+    client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in values.items()])
 
 
 def _log_parameters(client: "MlflowClient", run_id: str, parameters: Mapping[str, Any]) -> None:

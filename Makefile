@@ -1,0 +1,54 @@
+# `make repro` does everything; `make` says what else there is.
+PYTHON ?= python3
+PORT ?= 5000
+VENV := .venv
+PY := $(VENV)/bin/python
+DONE := $(VENV)/complete
+
+# Stages call `python`: theirs is the environment's.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test ui lint clean
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: $(DONE)  ## Make .venv with the exact packages of requirements.lock (once)
+
+repro: $(DONE)  ## Run what is out of date: data, partitions, trainings, report; print the summary
+	@$(PY) -m dvc repro
+	@$(PY) -m pipeline.summary
+
+test: $(DONE)  ## Run all tests
+	@$(PY) -m pytest
+
+ui: $(DONE)  ## Bring results into MLflow and show its pages (PORT=5000)
+	@$(PY) -m pipeline.ui --port $(PORT)
+
+lint: $(DONE)  ## Check style and format
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+clean:  ## Remove what `make repro` makes again in minutes; keep .venv, raw data, checkpoints, MLflow
+	rm -rf data/prepared data/partitions results/digits reports/digits dvc_plots .pytest_cache .ruff_cache .hypothesis
+	find pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# `complete` names the folder in which the environment was made, for it does not survive a move. While
+# `incomplete` stands, an installation was cut off: it is never built upon.
+ifneq ($(shell $(PY) -c 'print(open("$(DONE)").read().strip())' 2>/dev/null),$(CURDIR))
+.PHONY: $(DONE)
+endif
+
+$(DONE): requirements.lock pyproject.toml
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "error: no git repository here (or no git), and DVC needs one; clone the project, or run: git init" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: '$(PYTHON)' is not Python 3.11 or 3.12; name one that is: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@if [ -e $(VENV)/incomplete ] || ! $(PY) -c '' 2>/dev/null; then rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/incomplete && rm -f $@
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages of requirements.lock (several GB, minutes) ..."
+	@quiet=$$([ -t 1 ] || echo --quiet); \
+	install="$(PY) -m pip install --disable-pip-version-check $$quiet --no-deps"; \
+	$$install -r requirements.lock && $$install --no-build-isolation --editable .
+	@$(PY) -m pipeline.plots_template
+	@rm $(VENV)/incomplete && echo "$(CURDIR)" > $@

@@ -1,0 +1,1 @@
+"""Search for parameter values that are best on validation images, with Optuna."""

@@ -1,0 +1,91 @@
+"""The section `tune` of params.yaml: what is searched, how, and how long."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from fedmpq.settings import Settings
+
+Positive = Annotated[int, Field(ge=1)]
+Scalar = (bool, int, float, str, type(None))
+
+
+class Dimension(Settings):
+    """One parameter that is searched."""
+
+    kind: Literal["float", "int", "categorical"]
+    low: float | None = None
+    """Smallest value, of a float or int."""
+    high: float | None = None
+    """Largest value, of a float or int."""
+    log: bool = False
+    """Search evenly over orders of magnitude."""
+    choices: list[Any] | None = None
+    """The values of a categorical parameter."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Dimension":
+        if self.kind == "categorical":
+            self._check_choices()
+        else:
+            self._check_range()
+        return self
+
+    def _check_choices(self) -> None:
+        if self.low is not None or self.high is not None or self.log:
+            raise ValueError("low, high, log: not allowed where kind is categorical; allowed: choices")
+        choices = self.choices or []
+        if len({repr(choice) for choice in choices}) < max(2, len(choices)):
+            raise ValueError(f"choices: {choices} is not allowed; allowed: two or more different values")
+        if not all(isinstance(choice, Scalar) for choice in choices):
+            raise ValueError(f"choices: {choices} is not allowed; allowed: numbers, words, true, false, null")
+
+    def _check_range(self) -> None:
+        if self.choices is not None:
+            raise ValueError(f"choices: not allowed where kind is {self.kind}; allowed: low, high, log")
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is None:
+                raise ValueError(f"{name} is missing; allowed: a number")
+            if self.kind == "int" and value != int(value):
+                raise ValueError(f"{name}: {value} is not allowed; allowed: a whole number, for kind is int")
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low:g} is not below high, {self.high:g}; allowed: a low below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low: {self.low:g} is not allowed with log; allowed: a number above 0")
+
+    @property
+    def extremes(self) -> list[Any]:
+        """The smallest and the largest value, or all choices."""
+        if self.kind == "categorical":
+            return self.choices
+        return [int(self.low), int(self.high)] if self.kind == "int" else [self.low, self.high]
+
+
+class Tune(Settings):
+    """How `make tune` searches."""
+
+    experiment: str
+    """The section that is tuned where none is named."""
+    algorithm: str
+    """The algorithm whose validation accuracy counts."""
+    alpha: float
+    """Dirichlet concentration of the partition."""
+    trials: Positive
+    """So many in all; those of an earlier call count."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """A trial trains once for each seed; its accuracy is the mean."""
+    objective: Literal["accuracy", "accuracy-and-bytes"]
+    """Accuracy alone, or with it the bytes that a client sends in a round: the Pareto front of both."""
+    final_rounds: Positive
+    """Accuracy is the mean of the last so many rounds."""
+    pruning: bool
+    """Give a trial up that does worse than half of the others; never with two objectives."""
+    workers: Positive
+    """Trials at a time. More than one: each in a process of its own, its clients one after another."""
+    sampler_seed: Annotated[int, Field(ge=0)]
+    """Of the proposals."""
+    search: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """What is searched, by the dotted key that it has in an experiment."""
+    overrides: dict[str, dict[str, Any]] = {}
+    """By experiment: values by dotted key that shorten its trials."""

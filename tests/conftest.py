@@ -1,0 +1,22 @@
+import os
+
+import pytest
+from hypothesis import settings
+
+# The tensors here are small: threads would only wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine makes single examples slow; that is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An empty database of MLflow to copy from: its migrations take seconds."""
+    from fedmpq.tracking.connection import _create_once, _import_client
+
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    _import_client(is_server=False)
+    _create_once(database)
+    return database

@@ -1,0 +1,402 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+
+from fedmpq.data.batches import Batches, normalize
+from fedmpq.errors import UserError
+from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.executors import Failure, Sequential
+from fedmpq.federated.layout import FlatModel
+from fedmpq.federated.messages import Kind, Message, decode, encode
+from fedmpq.federated.server import Federation, ServerState
+from fedmpq.federated.worker import TrainTask
+from fedmpq.models import build_model
+
+RATE = 0.1
+
+
+class Interfering:
+    """An executor on whose way back an answer can be changed."""
+
+    def __init__(self, setup, change):
+        self.inner, self.change = Sequential(setup), change
+
+    def run(self, tasks):
+        for task, outcome in self.inner.run(tasks):
+            yield task, self.change(task, outcome) if isinstance(task, TrainTask) else outcome
+
+
+def federation(data, algorithm="fedmpq", change=None, **changes):
+    setup = tiny.setup(data, algorithm, **changes)
+    return Federation(setup, Interfering(setup, change) if change else Sequential(setup))
+
+
+def content(state):
+    return state.model.weights.numpy().tobytes(), state.model.remainder.numpy().tobytes(), state.consensus
+
+
+# The average, against what is written here by hand
+
+
+def fedavg_by_hand(setup, momentum):
+    """Plain FedAvg of the network's own tensors: after each round its state, test accuracy, test and training loss."""
+    dataset, settings = setup.dataset, setup.experiment
+    statistics = torch.tensor(dataset.mean), torch.tensor(dataset.std)
+
+    def network():
+        return build_model(settings.model, tiny.CLASSES, dataset.image_size, setup.seed)
+
+    current, results = network().state_dict(), []
+    for round in range(1, settings.rounds + 1):
+        total, losses = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in current.items()}, 0.0
+        for client in range(settings.clients):
+            model, indices = network(), setup.partition.client(client)
+            model.load_state_dict(current)
+            velocity = [torch.zeros_like(parameter) for parameter in model.parameters()]
+            pixels, labels = (torch.from_numpy(a[indices]) for a in (dataset.train_images, dataset.train_labels))
+            key = (setup.seed, "batches", round, client)
+            for images, targets in Batches(pixels, labels, settings.batch_size, *statistics, key):
+                loss = F.cross_entropy(model(images), targets)
+                gradients = torch.autograd.grad(loss, list(model.parameters()))
+                losses += loss.item() * len(targets) / tiny.TRAIN
+                with torch.no_grad():
+                    for parameter, speed, gradient in zip(model.parameters(), velocity, gradients, strict=True):
+                        speed.mul_(momentum).add_(gradient)
+                        parameter -= RATE * speed
+            for name, value in model.state_dict().items():
+                total[name] += value.double() * len(indices) / tiny.TRAIN
+        current = {name: value.to(current[name].dtype) for name, value in total.items()}
+        model = network().eval()
+        model.load_state_dict(current)
+        logits = model(normalize(torch.from_numpy(dataset.test_images.copy()), *statistics))
+        labels = torch.from_numpy(dataset.test_labels.copy())
+        accuracy = (logits.argmax(1) == labels).double().mean().item()
+        results.append((current, accuracy, F.cross_entropy(logits, labels).item(), losses))
+    return results
+
+
+@pytest.mark.parametrize("model", ["user_models:perceptron", "user_models:convolutional"])
+def test_full_precision_is_plain_fedavg(data, model):
+    run = federation(data, "fp32", model=model, lr=RATE, momentum=0.5, rounds=3)
+    expected = fedavg_by_hand(run.setup, momentum=0.5)
+    for record, (state, accuracy, loss, train_loss) in zip(run.rounds(), expected, strict=True):
+        found = run.layout.state_dict(record.state.model)
+        for name, value in found.items():
+            torch.testing.assert_close(value, state[name], rtol=1e-4, atol=1e-6)
+        assert record.accuracy == pytest.approx(accuracy)
+        assert record.loss == pytest.approx(loss, rel=1e-4)
+        assert record.train_loss == pytest.approx(train_loss, rel=1e-4)
+
+
+def exchanged(data, **changes):
+    """The messages of one round of two clients, its record, and the run."""
+    answers = {}
+
+    def keep(task, outcome):
+        answers[task.client] = (task.downlink, outcome)
+        return outcome
+
+    run = federation(data, change=keep, budgets=(2, 8), rounds=1, **changes)
+    (record,) = run.rounds()
+    sent = [decode(answers[c][0], run.layout, Kind.DOWNLINK, 1, c) for c in (0, 1)]
+    received = [decode(answers[c][1], run.layout, Kind.UPLINK, 1, c) for c in (0, 1)]
+    return run, record, sent, received, answers
+
+
+@pytest.mark.parametrize("averaging", ["samples", "uniform"])
+@pytest.mark.parametrize("aggregation", ["weights", "updates"])
+@pytest.mark.parametrize("algorithm", ["fp32", "aqfl"])
+def test_aggregation_of_two_clients_by_hand(data, algorithm, aggregation, averaging):
+    run, record, sent, received, _ = exchanged(
+        data, algorithm=algorithm, averaging=averaging, **{algorithm: {"aggregation": aggregation}}
+    )
+    assert [m.samples for m in received] == [24, 36]
+    shares = (0.4, 0.6) if averaging == "samples" else (0.5, 0.5)
+    for part in ("weights", "remainder"):
+        before, ours = getattr(run.initial.model, part), [getattr(m.model, part) for m in sent]
+        theirs = [getattr(m.model, part) for m in received]
+        if aggregation == "weights":
+            expected = shares[0] * theirs[0] + shares[1] * theirs[1]
+        else:
+            expected = before + shares[0] * (theirs[0] - ours[0]) + shares[1] * (theirs[1] - ours[1])
+        torch.testing.assert_close(getattr(record.state.model, part), expected)
+    assert record.train_loss == pytest.approx(0.4 * received[0].loss + 0.6 * received[1].loss)
+
+
+def test_bytes_are_the_lengths_of_what_travelled(data):
+    run, record, _, _, answers = exchanged(data, algorithm="aqfl")
+    assert record.exchange.downlink_bytes == sum(len(downlink) for downlink, _ in answers.values())
+    assert record.exchange.uplink_bytes == sum(len(answer) for _, answer in answers.values())
+    floats = 4 * run.layout.remainder_size
+    lean = sum(run.layout.sizes) * (2 + 8) / 8 + 2 * floats
+    assert lean < record.exchange.downlink_bytes < lean + 200
+
+
+# Who is given which bits
+
+
+def test_clients_get_what_the_algorithm_allocates_and_send_no_more_back(data):
+    run = federation(data, "fedmpq", fedmpq={"lambda": 3.0, "epsilon": 0.05, "min_bits": 1}, rounds=3, local_epochs=4)
+    total, state, pruned = sum(run.layout.sizes), None, 0
+    for record in run.rounds():
+        for client in record.clients:
+            budget = run.experiment.budgets[client.client]
+            assert client.given == run.algorithm.allocate(run.layout.sizes, budget, state)
+            assert sum(s * b for s, b in zip(run.layout.sizes, client.given, strict=True)) <= Fraction(budget) * total
+            assert all(1 <= left <= given for left, given in zip(client.left, client.given, strict=True))
+            pruned += client.given != client.left
+        state = record.state.consensus
+    assert pruned
+
+
+def test_consensus_of_a_round_reaches_the_next(data):
+    run = federation(data, "fedmpq")
+    consensus = Consensus((8, 1), (0, 0))
+    message = decode(run.downlink(ServerState(4, run.initial.model, consensus), 5, 1), run.layout, Kind.DOWNLINK, 5, 1)
+    assert message.bits == run.algorithm.allocate(run.layout.sizes, 4, consensus)
+    assert message.model.remainder.tolist() == run.initial.model.remainder.tolist()
+
+
+def test_the_first_model_is_that_of_the_seed(data):
+    run = federation(data, "fp32", seed=3)
+    model = build_model(run.experiment.model, tiny.CLASSES, 8, seed=3)
+    assert torch.equal(run.initial.model.weights, run.layout.flatten(model).weights)
+    assert (run.initial.round, run.initial.consensus) == (0, None)
+
+
+# The same and not the same
+
+
+@pytest.mark.parametrize("algorithm", ["fp32", "fpq8", "aqfl", "fedmpq", "pruning"])
+def test_the_same_seed_gives_the_same_bytes_and_another_differs(data, algorithm):
+    def last(seed):
+        *_, record = federation(data, algorithm, seed=seed, activation_bits=4).rounds()
+        return content(record.state)
+
+    assert last(0) == last(0)
+    assert last(0)[0] != last(1)[0]
+
+
+def test_the_order_of_answers_does_not_matter(data):
+    def last(order):
+        setup = tiny.setup(data, "fedmpq", budgets=(2, 4, 6, 8))
+        inner = Sequential(setup)
+
+        class Shuffled:
+            def run(self, tasks):
+                tasks = list(tasks)
+                return reversed(list(inner.run(tasks))) if order == "backwards" else inner.run(tasks)
+
+        *_, record = Federation(setup, Shuffled()).rounds()
+        return content(record.state), record.train_loss, record.clients
+
+    assert last("forwards") == last("backwards")
+
+
+def test_a_run_goes_on_from_a_state_as_if_it_had_not_stopped(data):
+    records = list(federation(data, rounds=4).rounds())
+    rest = list(federation(data, rounds=4).rounds(records[1].state))
+    assert [content(record.state) for record in rest] == [content(record.state) for record in records[2:]]
+    assert [record.round for record in rest] == [3, 4]
+    assert [record.exchange.uplink_bytes for record in rest] == [r.exchange.uplink_bytes for r in records[2:]]
+    assert not list(federation(data, rounds=4).rounds(records[3].state))
+
+
+# Evaluation
+
+
+def test_evaluation_at_bit_widths_is_of_the_model_that_a_device_runs(data):
+    run = federation(data, "aqfl", activation_bits=None)
+    *_, record = run.rounds()
+    full = run.evaluate(record.state.model, 2)
+    assert full == (record.accuracy, record.loss)
+    coarse = run.evaluate(record.state.model, 2, (2, 2))
+    message = decode(run.downlink(record.state, 3, 0), run.layout, Kind.DOWNLINK, 3, 0)
+    assert message.bits == (2, 2)
+    assert coarse == run.evaluate(message.model, 2)
+    assert coarse[1] != full[1]
+
+
+def test_device_accuracy_is_the_mean_over_the_clients(data):
+    run = federation(data, "aqfl", budgets=(1, 8, 8), evaluate_quantized=True, activation_bits=4)
+    *_, record = run.rounds()
+    ones, eights = (run.evaluate(record.state.model, 2, (bits, bits))[0] for bits in (1, 8))
+    assert record.device_accuracy == pytest.approx((ones + 2 * eights) / 3)
+    *_, record = federation(data, "aqfl").rounds()
+    assert record.device_accuracy is None
+
+
+# Clients that fail
+
+
+def losing(client):
+    def change(task, outcome):
+        return Failure("out of memory") if task.client == client else outcome
+
+    return change
+
+
+def test_a_client_that_fails_is_named_and_the_round_goes_on(data):
+    run = federation(data, change=losing(1))
+    for record in run.rounds():
+        assert [client.client for client in record.clients] == [0, 2]
+        assert record.exchange.reasons == {1: "out of memory"}
+        counts = record.exchange.counts
+        assert (counts["asked"], counts["answered"], counts["failed"]) == (3, 2, 1)
+
+
+def test_a_client_that_diverges_is_named_and_left_out(data):
+    """Client 0 alone holds the white image, on which this network's loss is not a number."""
+    run = federation(data, "fp32", model="user_models:fragile")
+    for record in run.rounds():
+        assert [client.client for client in record.clients] == [1, 2]
+        assert list(record.exchange.reasons) == [0]
+        assert "diverged" in record.exchange.reasons[0]
+        assert record.state.model.is_finite()
+
+
+def test_those_that_answer_share_the_weight(data):
+    one = next(federation(data, "fp32", change=losing(1), rounds=1).rounds()).state.model
+    run = federation(data, "fp32", rounds=1)
+    answers = {}
+
+    def keep(task, outcome):
+        answers[task.client] = decode(outcome, run.layout, Kind.UPLINK, 1, task.client)
+        return outcome
+
+    list(federation(data, "fp32", change=keep, rounds=1).rounds())
+    counts = {client: answers[client].samples for client in (0, 2)}
+    expected = sum(answers[c].model.weights * counts[c] for c in counts) / sum(counts.values())
+    torch.testing.assert_close(one.weights, expected)
+
+
+def test_no_answer_at_all_is_an_error_that_gives_a_reason(data):
+    run = federation(data, "fp32", lr=1e30, local_epochs=3)
+    with pytest.raises(UserError, match=r"^round 1: fewer than 1 .*client \d: training diverged"):
+        next(run.rounds())
+
+
+# Answers that are not what was asked for
+
+
+def forged(run, bits, **changes):
+    """A well-formed answer with the changes given."""
+
+    def change(task, outcome):
+        if task.client != 1:
+            return outcome
+        message = decode(outcome, run.layout, Kind.UPLINK, task.round, task.client)
+        new_bits = message.bits if bits == "own" else bits
+        scales = new_bits and torch.ones(len(new_bits))
+        fields = {**vars(message), "bits": new_bits, "scales": scales, **changes}
+        return encode(Message(**fields), run.layout)
+
+    return change
+
+
+def nan_model(run):
+    return FlatModel(torch.full((sum(run.layout.sizes),), float("nan")), torch.zeros(run.layout.remainder_size))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "bits", "changes"),
+    [
+        ("aqfl", (8, 8), {}),
+        ("aqfl", None, {}),
+        ("fp32", (4, 4), {}),
+        ("aqfl", "own", {"samples": 0}),
+        ("aqfl", "own", {"samples": tiny.TRAIN + 1}),
+        ("fp32", "own", {"samples": 2**32 - 1}),
+        ("fp32", "own", {"client": 2}),
+        ("fp32", "own", {"round": 9}),
+        ("fp32", "own", {"kind": Kind.DOWNLINK}),
+        ("fp32", "own", {"loss": float("nan")}),
+        ("fp32", "own", {"loss": -1.0}),
+        ("fp32", None, {"model": nan_model}),
+    ],
+)
+def test_a_false_answer_is_rejected_named_and_never_aggregated(data, algorithm, bits, changes):
+    honest = federation(data, algorithm, change=losing(1), rounds=1)
+    changes = {key: value(honest) if callable(value) else value for key, value in changes.items()}
+    run = federation(data, algorithm, change=forged(honest, bits, **changes), rounds=1)
+    (record,), (expected,) = run.rounds(), honest.rounds()
+    assert content(record.state) == content(expected.state)
+    assert [client.client for client in record.clients] == [0, 2]
+    assert record.exchange.counts["rejected"] == 1
+    assert record.exchange.reasons[1].startswith("rejected: ")
+
+
+@pytest.mark.parametrize("damage", [lambda a: b"", lambda a: a[:-1], lambda a: a[:60] + bytes([a[60] ^ 1]) + a[61:]])
+def test_damaged_bytes_are_rejected(data, damage):
+    def change(task, outcome):
+        return damage(outcome) if task.client == 0 else outcome
+
+    for record in federation(data, change=change).rounds():
+        assert record.exchange.counts["rejected"] == 1
+        assert [client.client for client in record.clients] == [1, 2]
+
+
+# Rounds as they happen in the field
+
+
+def test_what_happened_adds_up_and_bytes_are_counted(data):
+    run = federation(
+        data, "aqfl", budgets=(2, 4, 6, 8), rounds=12, dropout=0.3, max_repeats=20, min_answers=2, participation=0.75
+    )
+    repeated = dropped = 0
+    for record in run.rounds():
+        counts = record.exchange.counts
+        assert counts["answered"] == len(record.clients) >= 2
+        assert counts["asked"] % 3 == 0
+        repeated, dropped = repeated + (counts["asked"] > 3), dropped + counts["dropped"]
+        if counts["asked"] == 3:
+            assert counts["answered"] + counts["dropped"] == 3
+    assert dropped > 3
+    assert repeated
+
+
+def test_every_client_asked_met_one_fate_also_in_rounds_that_were_repeated(data):
+    run = federation(data, "aqfl", budgets=(2, 4, 6, 8), rounds=12, dropout=0.3, max_repeats=20, min_answers=4)
+    asked = []
+    for record in run.rounds():
+        counts = record.exchange.counts
+        asked.append(counts["asked"])
+        assert sum(counts[fate] for fate in ("answered", "dropped", "late", "rejected", "failed")) == counts["asked"]
+    assert max(asked) > 4
+
+
+def test_too_few_answers_after_all_repeats_are_an_error(data):
+    run = federation(data, "fp32", dropout=0.99, max_repeats=2, min_answers=2)
+    with pytest.raises(UserError, match=r"^round 1: fewer than 2 clients \(min_answers\) .* in 3 attempts"):
+        list(run.rounds())
+
+
+def test_a_late_answer_is_not_waited_for(data):
+    settings = {"budgets": (2, 4, 6, 8), "speed_spread": 1.0, "images_per_second": 10.0, "bandwidth": 1e9}
+    times = [federation(data, "fp32", **settings).participation.seconds(c, 15, 0) for c in range(4)]
+    images = [len(tiny.partition(4).client(client)) for client in range(4)]
+    times = [time * count / 15 for time, count in zip(times, images, strict=True)]
+    deadline = float(np.median(times))
+    run = federation(data, "fp32", deadline=deadline, **settings)
+    for record in run.rounds():
+        assert [c.client for c in record.clients] == [c for c in range(4) if times[c] <= deadline]
+        assert record.exchange.counts["late"] == 2
+        assert record.exchange.simulated_seconds == deadline
+
+
+def test_simulated_time_is_that_of_the_slowest_answer(data):
+    run = federation(data, "fp32", speed_spread=0.0, images_per_second=10.0, bandwidth=1e15, local_epochs=2)
+    slowest = max(len(run.setup.partition.client(client)) for client in range(3))
+    assert all(r.exchange.simulated_seconds == pytest.approx(2 * slowest / 10) for r in run.rounds())
+
+
+def test_only_some_clients_take_part(data):
+    run = federation(data, "fp32", budgets=(4, 4, 4, 4), participation=0.5, rounds=8)
+    taking_part = [tuple(client.client for client in record.clients) for record in run.rounds()]
+    assert {len(clients) for clients in taking_part} == {2}
+    assert len(set(taking_part)) > 2
+    assert taking_part == [tuple(run.participation.choose(round, 0, ())) for round in range(1, 9)]

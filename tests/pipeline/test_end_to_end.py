@@ -1,0 +1,241 @@
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from fedmpq import tracking
+from fedmpq.tracking.connection import connect
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "image_size": 8,
+    "train_samples": 200,
+    "clients": 3,
+    "budgets": [2.0, 4.0, 8.0],
+    "min_samples": 5,
+    "seeds": [0, 1],
+    "rounds": 2,
+}
+CELLS = {"train@digits-aqfl-0.5", "train@digits-fedmpq-0.5"}
+ALL = CELLS | {"check", "prepare@digits", "partition@digits", "curves@digits", "report@digits"}
+
+
+class Clone:
+    """A clone of the project with a pipeline of seconds."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+        path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+        self.environment = kept | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+
+    def run(self, *command, fails=False):
+        """Run a command there; returns what it printed."""
+        result = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        output = result.stdout + result.stderr
+        assert (result.returncode != 0) == fails, output
+        return output
+
+    def git(self, *arguments):
+        return self.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments)
+
+    def dvc(self, *arguments, **kwargs):
+        return self.run(sys.executable, "-m", "dvc", *arguments, **kwargs)
+
+    def repro(self, *arguments):
+        """`dvc repro`; returns the stages that ran, those taken from the run cache, and the output."""
+        output = self.dvc("repro", *arguments)
+        return (
+            set(re.findall("Running stage '(.*)'", output)),
+            set(re.findall("Stage '(.*)' is cached", output)),
+            output,
+        )
+
+    def stale(self):
+        """Stages that `dvc status` names."""
+        return set(re.findall(r"^(\S+):$", self.dvc("status"), re.MULTILINE))
+
+    def configure(self, change):
+        yaml = YAML()
+        tree = yaml.load(self.folder / "params.yaml")
+        change(tree)
+        yaml.dump(tree, self.folder / "params.yaml")
+
+    def digests(self, start):
+        """Digest by path, of what dvc.lock names under `start`."""
+        stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"].values()
+        outputs = [output for stage in stages for output in stage.get("outs", [])]
+        return {output["path"]: output["md5"] for output in outputs if output["path"].startswith(start)}
+
+    def results(self, algorithm):
+        """Rows of rounds.csv without times, and the bytes of bits.csv."""
+        folder = self.folder / "results" / "digits" / algorithm / "alpha-0.5"
+        rows = list(csv.DictReader((folder / "rounds.csv").open()))
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows], (folder / "bits.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The project as it is now, committed or not, with a tiny `digits`."""
+    clone = Clone(tmp_path_factory.mktemp("projects") / "a clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "reports/", "tests/", "dvc.lock")):
+            (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone.folder / name)
+
+    def shrink(tree):
+        tree.update(experiments=["digits"], algorithms=["aqfl", "fedmpq"], alphas=[0.5])
+        tree["execution"]["executor"] = "sequential"
+        tree["digits"].update(TINY)
+
+    clone.configure(shrink)
+    clone.git("init", "--quiet")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "clone")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def first(clone):
+    """What the first `dvc repro` ran and printed."""
+    ran, _, output = clone.repro()
+    return ran, output
+
+
+def set_lambda(value):
+    return lambda tree: tree["digits"]["fedmpq"].update({"lambda": value})
+
+
+def test_everything_runs_and_leaves_a_report(clone, first):
+    ran, output = first
+    assert ran == ALL
+    assert "fedmpq alpha 0.5 seed 1: round 2/2" in output
+    report = clone.folder / "reports" / "digits"
+    for name in ("report.md", "report.html", "summary.json", "claims.json", "../curves/digits.csv"):
+        assert (report / name).stat().st_size
+    assert list((report / "figures").glob("*.png"))
+    summary = clone.run(sys.executable, "-m", "pipeline.summary")
+    assert "FedMPQ" in summary
+    assert (report / "report.html").as_uri() in summary
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """MLflow is where a clone has it."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def mlflow_runs(clone):
+    return connect(clone.folder).client.search_runs([tracking.experiments(clone.folder)["digits"]])
+
+
+def test_every_seed_is_a_finished_run_in_mlflow(clone, first, here):
+    runs = mlflow_runs(clone)
+    assert {(run.info.run_name, run.info.status) for run in runs} == {
+        (f"{algorithm} alpha=0.5 seed={seed}", "FINISHED") for algorithm in ("aqfl", "fedmpq") for seed in (0, 1)
+    }
+    assert {run.data.tags["dvc.stage"] for run in runs} == CELLS
+    assert all({"test/accuracy", "bits/budget-2", "accuracy/final"} <= run.data.metrics.keys() for run in runs)
+    assert tracking.replay(clone.folder / "results", clone.folder) == []
+
+
+def test_a_second_time_there_is_nothing_to_do(clone, first):
+    ran, cached, output = clone.repro()
+    assert (ran, cached) == (set(), set())
+    assert "Data and pipelines are up to date" in output
+
+
+def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, first):
+    before = clone.results("fedmpq")
+    clone.repro("--force", "--single-item", "train@digits-fedmpq-0.5")
+    assert clone.results("fedmpq") == before
+    losses = {seed: [row["test_loss"] for row in before[0] if row["seed"] == seed] for seed in ("0", "1")}
+    assert losses["0"] != losses["1"]
+
+
+def test_only_what_depends_on_a_change_runs_again(clone, first):
+    aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
+    clone.configure(set_lambda(5.0))
+    ran, _, _ = clone.repro()
+    assert ran == {"check", "train@digits-fedmpq-0.5", "curves@digits", "report@digits"}
+    assert clone.results("aqfl") == aqfl
+    assert clone.results("fedmpq") != fedmpq
+    clone.configure(set_lambda(0.1))
+    ran, cached, _ = clone.repro("train@digits-fedmpq-0.5")
+    assert (ran, cached) == (set(), {"train@digits-fedmpq-0.5"})
+    assert clone.results("fedmpq") == fedmpq
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("src/fedmpq/reporting/summary.py", {"report@digits"}),
+        ("src/fedmpq/tracking/run.py", set()),
+        ("src/fedmpq/quantization/codes.py", CELLS),
+        ("data/raw/mine/train/a.txt", {"prepare@digits"}),
+    ],
+)
+def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, file, stale):
+    path = clone.folder / file
+    content = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((content or b"") + b"# changed\n")
+    try:
+        assert clone.stale() == stale
+    finally:
+        if content is None:
+            shutil.rmtree(clone.folder / "data" / "raw" / "mine")
+        else:
+            path.write_bytes(content)
+
+
+def test_an_experiment_in_a_copy_is_compared_and_logged_here(clone, first, here):
+    setting = ["--set-param", "digits.fedmpq.lambda=7.0"]
+    output = clone.dvc("exp", "run", "--temp", "--name", "strong", *setting, *sorted(CELLS))
+    assert re.findall("Running stage '(.*)'", output) == ["train@digits-fedmpq-0.5"]
+    metrics = json.loads(clone.dvc("metrics", "diff", "--json", "strong", "workspace"))
+    assert list(metrics) == ["results/digits/fedmpq/alpha-0.5/metrics.json"]
+    assert metrics.popitem()[1]["parameters.fedmpq.lambda"] == {"old": 7.0, "new": 0.1, "diff": -6.9}
+    clone.dvc("plots", "diff", "strong", "workspace")
+    page = (clone.folder / "dvc_plots" / "index.html").read_text()
+    assert all(f'"rev": "{revision}"' in page for revision in ("strong", "workspace"))
+    runs = mlflow_runs(clone)
+    assert {run.info.run_name for run in runs if run.data.tags.get("dvc.experiment") == "strong"} == {
+        "fedmpq alpha=0.5 seed=0",
+        "fedmpq alpha=0.5 seed=1",
+    }
+
+
+def test_an_unknown_key_is_found_before_anything_runs(clone, first):
+    clone.configure(lambda tree: tree["digits"]["fedmpq"].update({"lamda": 1}))
+    output = clone.dvc("repro", fails=True)
+    clone.configure(lambda tree: tree["digits"]["fedmpq"].pop("lamda"))
+    assert "error: params.yaml: unknown key 'digits.fedmpq.lamda'" in output
+    assert set(re.findall("Running stage '(.*)'", output)) == {"check"}
+
+
+def test_results_in_git_are_not_trained_again(clone, first):
+    clone.git("add", "--force", "results", "dvc.lock", "params.yaml")
+    clone.git("commit", "--quiet", "--message", "results")
+    clone.git("clone", "--quiet", ".", "../second")
+    second = Clone(clone.folder.parent / "second")
+    ran, cached, _ = second.repro()
+    assert ran == {"prepare@digits", "partition@digits", "curves@digits", "report@digits"}
+    assert cached == set()
+    assert second.results("fedmpq") == clone.results("fedmpq")
+    assert second.digests("data/") == clone.digests("data/")
