@@ -5,6 +5,7 @@ Every machine needs this package and, at the same path, the prepared arrays.
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,11 +36,8 @@ class Ray(Pool):
         """
         self.owner = not ray.is_initialized()
         if self.owner:
-            start = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
-            try:
-                ray.init(**start, logging_level=logging.ERROR, log_to_driver=False)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(f"execution.ray_address: no Ray cluster at {address}: {error}") from error
+            start = {"address": reachable(address)} if address else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(**start, logging_level=logging.ERROR, log_to_driver=False)
         count = workers or int(ray.cluster_resources().get("CPU", 1))
         gpus = ray.cluster_resources().get("GPU", 0) if setup.device.type == "cuda" else 0
         self.actor = ray.remote(num_cpus=1, num_gpus=min(1, gpus / count), max_restarts=0)(Actor)
@@ -68,6 +66,20 @@ class Ray(Pool):
             ray.shutdown()
 
 
+def reachable(address: str) -> str:
+    """`address` (host:port), if something listens there: Ray itself would try for minutes.
+
+    Raises:
+        UserError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"execution.ray_address: no Ray cluster at {address} ({error}); allowed: host:port") from error
+    return address
+
+
 class Actor:
     """A worker in a process of Ray's."""
 
@@ -77,3 +89,7 @@ class Actor:
     def run(self, task: Task) -> Any:
         """See `carry_out`."""
         return carry_out(task, self.worker)
+
+    def node(self) -> str:
+        """Name of the machine's node in the cluster."""
+        return ray.get_runtime_context().get_node_id()
