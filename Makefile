@@ -9,10 +9,10 @@ DONE := $(VENV)/complete
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test ui lint clean
+.PHONY: help setup repro test ui tune tune-apply torture lint clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' Makefile
 
 setup: $(DONE)  ## Make .venv with the exact packages of requirements.lock (once)
 
@@ -25,6 +25,15 @@ test: $(DONE)  ## Run all tests
 
 ui: $(DONE)  ## Bring results into MLflow and show its pages (PORT=5000)
 	@$(PY) -m pipeline.ui --port $(PORT)
+
+tune: $(DONE)  ## Search for good values, or go on (EXPERIMENT=digits NEW=1 SET="trials=30 workers=2")
+	@$(PY) -m pipeline.tune $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(NEW),--new) $(addprefix --set ,$(SET))
+
+tune-apply: $(DONE)  ## Write the best values into params.yaml (EXPERIMENT=digits TRIAL=7)
+	@$(PY) -m pipeline.tune_apply $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(TRIAL),--trial $(TRIAL))
+
+torture: $(DONE)  ## Kill a training again and again and compare it with one left in peace
+	@$(PY) -m pipeline.torture
 
 lint: $(DONE)  ## Check style and format
 	@$(PY) -m ruff check
@@ -43,7 +52,8 @@ endif
 $(DONE): requirements.lock pyproject.toml
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "error: no git repository here (or no git), and DVC needs one; clone the project, or run: git init" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: '$(PYTHON)' is not Python 3.11 or 3.12; name one that is: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@if [ -e $(VENV)/incomplete ] || ! $(PY) -c '' 2>/dev/null; then rm -rf $(VENV); fi
+	@if [ -e $(VENV)/incomplete ] || ! $(PY) -c '' 2>/dev/null || { [ -e $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; }; then \
+		rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(VENV)/incomplete && rm -f $@
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the packages of requirements.lock (several GB, minutes) ..."

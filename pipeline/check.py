@@ -2,6 +2,7 @@
 
 import argparse
 
+from fedmpq.tuning.space import Space
 from pipeline import command
 
 
@@ -9,7 +10,10 @@ from pipeline import command
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
     argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__).parse_args(arguments)
-    command.parameters()
+    parameters = command.parameters()
+    if parameters.tune:
+        for name in {parameters.tune.experiment: None, **parameters.tune.overrides}:
+            Space(parameters, name)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_unknown_networks_are_refused_with_what_is_allowed(name):
         "user_models:",
         ":linear",
         ".relative:linear",
-        "user_models:torch",
+        "user_models:nn",
     ],
 )
 def test_a_factory_that_is_not_there_is_named(name):

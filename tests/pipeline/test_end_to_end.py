@@ -160,27 +160,6 @@ def test_a_second_time_there_is_nothing_to_do(clone, first):
     assert "Data and pipelines are up to date" in output
 
 
-def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, first):
-    before = clone.results("fedmpq")
-    clone.repro("--force", "--single-item", "train@digits-fedmpq-0.5")
-    assert clone.results("fedmpq") == before
-    losses = {seed: [row["test_loss"] for row in before[0] if row["seed"] == seed] for seed in ("0", "1")}
-    assert losses["0"] != losses["1"]
-
-
-def test_only_what_depends_on_a_change_runs_again(clone, first):
-    aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
-    clone.configure(set_lambda(5.0))
-    ran, _, _ = clone.repro()
-    assert ran == {"check", "train@digits-fedmpq-0.5", "curves@digits", "report@digits"}
-    assert clone.results("aqfl") == aqfl
-    assert clone.results("fedmpq") != fedmpq
-    clone.configure(set_lambda(0.1))
-    ran, cached, _ = clone.repro("train@digits-fedmpq-0.5")
-    assert (ran, cached) == (set(), {"train@digits-fedmpq-0.5"})
-    assert clone.results("fedmpq") == fedmpq
-
-
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
@@ -202,6 +181,27 @@ def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, file, stale):
             shutil.rmtree(clone.folder / "data" / "raw" / "mine")
         else:
             path.write_bytes(content)
+
+
+def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, first):
+    before = clone.results("fedmpq")
+    clone.repro("--force", "--single-item", "train@digits-fedmpq-0.5")
+    assert clone.results("fedmpq") == before
+    losses = {seed: [row["test_loss"] for row in before[0] if row["seed"] == seed] for seed in ("0", "1")}
+    assert losses["0"] != losses["1"]
+
+
+def test_only_what_depends_on_a_change_runs_again(clone, first):
+    aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
+    clone.configure(set_lambda(5.0))
+    ran, _, _ = clone.repro()
+    assert ran == {"check", "train@digits-fedmpq-0.5", "curves@digits", "report@digits"}
+    assert clone.results("aqfl") == aqfl
+    assert clone.results("fedmpq") != fedmpq
+    clone.configure(set_lambda(0.1))
+    ran, cached, _ = clone.repro("train@digits-fedmpq-0.5")
+    assert (ran, cached) == (set(), {"train@digits-fedmpq-0.5"})
+    assert clone.results("fedmpq") == fedmpq
 
 
 def test_an_experiment_in_a_copy_is_compared_and_logged_here(clone, first, here):
@@ -235,7 +235,7 @@ def test_results_in_git_are_not_trained_again(clone, first):
     clone.git("clone", "--quiet", ".", "../second")
     second = Clone(clone.folder.parent / "second")
     ran, cached, _ = second.repro()
-    assert ran == {"prepare@digits", "partition@digits", "curves@digits", "report@digits"}
+    assert ran - {"check"} == {"prepare@digits", "partition@digits", "curves@digits", "report@digits"}
     assert cached == set()
     assert second.results("fedmpq") == clone.results("fedmpq")
     assert second.digests("data/") == clone.digests("data/")

@@ -1,10 +1,16 @@
 """Where and in which arithmetic to compute."""
 
+import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
+
+# Numbers of mallopt's options in malloc.h.
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**30
 
 
 def resolve_device(name: str) -> torch.device:
@@ -26,6 +32,19 @@ def resolve_precision(name: str, device: torch.device) -> str:
         capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
         native = any(capabilities.get(key, False) for key in ("avx512_bf16", "amx_bf16", "sve_bf16"))
     return "bfloat16" if native else "float32"
+
+
+def settle_process() -> None:
+    """One thread, and memory that is kept; for every process that computes.
+
+    Sums are taken in another order by other numbers of threads, so it is one everywhere. The memory that
+    a step frees glibc would hand back to the system, and take it again page by page in the next one.
+    """
+    torch.set_num_threads(1)
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "mallopt"):
+        for option in (MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD):
+            library.mallopt(option, KEPT_BYTES)
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:

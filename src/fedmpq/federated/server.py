@@ -11,6 +11,7 @@ from fedmpq.errors import UserError
 from fedmpq.federated.aggregation import Average
 from fedmpq.federated.allocation import Consensus
 from fedmpq.federated.executors import Executor, Failure
+from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
@@ -77,6 +78,7 @@ class Federation:
     """One run: the server's side of it, on an executor that carries the clients."""
 
     def __init__(self, setup: Setup, executor: Executor):
+        settle_process()
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
         self.participation = Participation(setup.experiment, setup.seed)

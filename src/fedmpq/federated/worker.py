@@ -23,6 +23,7 @@ from fedmpq.data.partition import Partition
 from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.algorithms import ALGORITHMS, Algorithm
 from fedmpq.federated.client import LocalTraining
+from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.models import build_model
@@ -30,6 +31,8 @@ from fedmpq.seeding import forked_rng
 
 EVALUATION_CHUNK = 1000
 """Images that one evaluation task takes: fixed, so that sums do not depend on the workers."""
+EVALUATION_BATCH = 100
+"""Images of a chunk that pass through the model together: more would only take more memory."""
 
 
 class TaskFailed(Exception):
@@ -134,8 +137,7 @@ class Worker:
     """A model, built once, and access to the data. Results depend on the task alone."""
 
     def __init__(self, setup: Setup):
-        # Sums are taken in another order by other numbers of threads, so it is one everywhere.
-        torch.set_num_threads(1)
+        settle_process()
         self.setup = setup
         model, self.activations = setup.build_model()
         self.layout = Layout.of(model)
@@ -196,8 +198,9 @@ class Worker:
         images, labels = self._images(*self._evaluated(task))
         self.model.eval()
         with torch.inference_mode():
-            logits = self.model(normalize(images, self.mean, self.std))
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+            batches = (normalize(batch, self.mean, self.std) for batch in images.split(EVALUATION_BATCH))
+            logits = torch.cat([self.model(batch).float() for batch in batches])
+            loss = F.cross_entropy(logits, labels, reduction="sum")
         return int((logits.argmax(1) == labels).sum()), float(loss)
 
     def _evaluated(self, task: EvaluateTask) -> tuple[str, NDArray[np.int64]]:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+MASKS = np.array([[128], [64], [32], [16], [8], [4], [2], [1]], np.uint8)
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -16,8 +17,7 @@ def pack(codes: Bytes, bits: int) -> bytes:
 
     Each plane is filled up with zeros to whole bytes.
     """
-    masks = np.uint8(1) << np.arange(bits - 1, -1, -1, dtype=np.uint8)
-    return np.packbits(codes.reshape(1, -1) & masks[:, None], axis=1).tobytes()
+    return np.packbits(codes.reshape(1, -1) & MASKS[-bits:], axis=1).tobytes()
 
 
 def unpack(packed: bytes | memoryview, count: int, bits: int) -> Bytes:
@@ -32,8 +32,9 @@ def unpack(packed: bytes | memoryview, count: int, bits: int) -> Bytes:
     rows = np.frombuffer(packed, np.uint8).reshape(bits, -(-count // 8))
     if count % 8 and (rows[:, -1] & (0xFF >> count % 8)).any():
         raise ValueError("a filling bit behind the last code is set")
-    codes = np.zeros(count, np.uint8)
-    for row in rows:
-        codes <<= 1
-        codes |= np.unpackbits(row, count=count)
+    codes, *planes = np.unpackbits(rows, axis=1, count=count)
+    for plane in planes:
+        # Doubled by addition: numpy shifts bytes one by one.
+        codes += codes
+        codes += plane
     return codes

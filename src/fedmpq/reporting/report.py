@@ -5,6 +5,7 @@ import html
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,7 +14,7 @@ from markdown import markdown
 
 from fedmpq.config import Parameters
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import claims, figures, summary
+from fedmpq.reporting import claims, figures, summary, tuning
 from fedmpq.reporting.results import Results, load, shown
 
 CAPTIONS = {
@@ -85,7 +86,7 @@ def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]
     results = load(root, parameters, experiment)
     folder = root / "reports" / experiment
     drawn, numbers, verdicts = figures.draw_all(results), summary.summarize(results), claims.evaluate(results)
-    text = as_markdown(results, list(drawn), numbers, verdicts)
+    text = as_markdown(results, list(drawn), numbers, verdicts, tuning.section(folder / "tuning"))
     with replacing(folder / "figures") as temporary:
         temporary.mkdir()
         for name, figure in drawn.items():
@@ -98,7 +99,11 @@ def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]
 
 
 def as_markdown(
-    results: Results, figure_names: list[str], numbers: dict[str, Any], verdicts: list[dict[str, Any]]
+    results: Results,
+    figure_names: list[str],
+    numbers: dict[str, Any],
+    verdicts: list[dict[str, Any]],
+    tuned: Sequence[str] = (),
 ) -> str:
     """The report as Markdown; images are named relative to it."""
     columns = ["claim", "source", "found", "verdict"]
@@ -112,7 +117,7 @@ def as_markdown(
         *_figures(figure_names),
         "## The paper's claims",
         _table(columns, *([entry[column] for column in columns] for entry in verdicts)),
-        # A section on tuning goes here where reports/<experiment>/tuning/ has trials.csv and best.yaml.
+        *tuned,
         "## Made with",
         _made_with(results, numbers),
         _table(["parameter", "value"], *_parameters(results)),

@@ -61,6 +61,11 @@ class Dimension(Settings):
             return self.choices
         return [int(self.low), int(self.high)] if self.kind == "int" else [self.low, self.high]
 
+    def __str__(self) -> str:
+        if self.kind == "categorical":
+            return " | ".join(map(str, self.choices))
+        return f"{self.kind} {self.low:g} .. {self.high:g}{', log' if self.log else ''}"
+
 
 class Tune(Settings):
     """How `make tune` searches."""
@@ -80,12 +85,12 @@ class Tune(Settings):
     final_rounds: Positive
     """Accuracy is the mean of the last so many rounds."""
     pruning: bool
-    """Give a trial up that does worse than half of the others; never with two objectives."""
+    """Give a trial up that half-way does worse than three quarters of the others; never with two objectives."""
     workers: Positive
     """Trials at a time. More than one: each in a process of its own, its clients one after another."""
     sampler_seed: Annotated[int, Field(ge=0)]
     """Of the proposals."""
     search: Annotated[dict[str, Dimension], Field(min_length=1)]
     """What is searched, by the dotted key that it has in an experiment."""
-    overrides: dict[str, dict[str, Any]] = {}
+    overrides: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """By experiment: values by dotted key that shorten its trials."""

@@ -76,6 +76,9 @@ class Space:
                 self.parameters.experiment(name)
         except UserError as error:
             raise UserError(f"tune: {error}") from error
+        whole = self.parameters.experiment(self.name)
+        if (self.base.data, self.base.image_size) != (whole.data, whole.image_size):
+            raise UserError(f"tune.overrides.{self.name}: data and image_size are not allowed; allowed: all other keys")
         if tune.final_rounds > self.base.rounds:
             allowed = f"1 to {self.base.rounds}, the rounds of a trial of {self.name}"
             raise UserError(f"tune.final_rounds: {tune.final_rounds} is not allowed; allowed: {allowed}")
