@@ -1,17 +1,51 @@
 """Progress of a training: a bar in a terminal, plain lines elsewhere."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from fedmpq.config import Execution
+
+if TYPE_CHECKING:
+    from fedmpq.federated.training import Cell
+
+
+def outline(cell: "Cell", execution: Execution) -> str:
+    """One line on what lies ahead: clients, images, rounds, memory."""
+    from fedmpq.federated.footprint import expected_memory, workers
+
+    experiment, setup = cell.experiment, cell.setup(cell.experiment.seeds[0])
+    train, test = len(setup.partition.indices), len(setup.evaluation_images[1])
+    asked = "" if experiment.asked == experiment.clients else f" ({experiment.asked} a round)"
+    return (
+        f"{cell.title}: {counted(experiment.clients, 'client')}{asked}, {train:,} training and {test:,} test images,"
+        f" {counted(experiment.rounds, 'round')} of {counted(experiment.local_epochs, 'epoch')},"
+        f" {counted(len(experiment.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB of memory"
+        f" for {counted(workers(execution), 'worker')}"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 round`, `2 rounds`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 class Progress:
     """Shows round, accuracy and time left; a context manager."""
 
-    def __init__(self, title: str, done: int, rounds: int):
-        """Begin at round `done` of `rounds`."""
-        self.title, self.rounds = title, rounds
+    def __init__(self, title: str, done: int, rounds: int, later: int = 0):
+        """Begin at round `done` of `rounds`; `later` rounds, of other seeds, follow them."""
+        self.title, self.rounds, self.later = title, rounds, later
+        self.announced = False
         self.bar = tqdm(
             total=rounds,
             initial=done,
@@ -23,12 +57,20 @@ class Progress:
         )
 
     def show(self, row: dict[str, Any]) -> None:
-        """Show a finished round by its row of rounds.csv."""
+        """Show a finished round by its row of rounds.csv; after the first one also the time that is left."""
         accuracy = f"accuracy {row['test_accuracy']:.1%}"
         if self.bar.disable:
             print(f"{self.title}: round {row['round']}/{self.rounds}, {accuracy}, {row['seconds']:.1f} s", flush=True)
         self.bar.set_postfix_str(accuracy, refresh=False)
         self.bar.update()
+        self._announce(row)
+
+    def _announce(self, row: dict[str, Any]) -> None:
+        left = self.rounds - row["round"] + self.later
+        if left and not self.announced:
+            with self.bar.external_write_mode():
+                print(f"{self.title}: about {duration(left * row['seconds'])} for the {counted(left, 'round')} left")
+        self.announced = True
 
     def __enter__(self) -> "Progress":
         return self

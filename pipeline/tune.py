@@ -16,11 +16,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fedmpq.config import Experiment, Parameters, parse_overrides
-from fedmpq.errors import UserError
-from fedmpq.files import replacing, sha256
+from fedmpq.files import sha256
 from fedmpq.tuning.space import Space
 from pipeline import command, prepare
 from pipeline.train import start_importing
+from pipeline.tuned import log_trials, logged, publish
 
 if TYPE_CHECKING:
     from fedmpq.tracking.study import StudyLog
@@ -114,48 +114,6 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-@contextmanager
-def logged(study: "Study") -> Iterator["StudyLog"]:
-    """The runs of `study` in MLflow; brings in trials that are missing there, and ends the parent run."""
-    from fedmpq.tracking.study import StudyLog
-
-    space = study.space
-    log = StudyLog(command.ROOT, space.name, study.recall("run_id"))
-    tags = {"algorithm": space.tune.algorithm, "alpha": f"{space.tune.alpha:g}", "objective": space.tune.objective}
-    searched = {f"search.{key}": str(dimension) for key, dimension in space.search.items()}
-    log.begin(f"tuning {space.name}", tags, searched | space.fixed)
-    study.remember("run_id", log.run_id)
-    status = "FAILED"
-    try:
-        log_trials(study, log)
-        yield log
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        log.end(status)
-
-
-def log_trials(study: "Study", log: "StudyLog") -> None:
-    """Log the trials that have come to an end and are not in MLflow yet."""
-    from fedmpq.tracking.study import TrialRecord
-    from fedmpq.tuning import results
-
-    for trial in study.trials:
-        log.log(
-            TrialRecord(
-                trial.number,
-                results.state(trial),
-                results.values(trial),
-                results.rounds(trial),
-                results.reason(study, trial),
-                trial.datetime_start,
-                trial.datetime_complete,
-            )
-        )
-
-
 def search(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog") -> None:
     """Run the trials that are left, with a line and a run in MLflow for each."""
     from fedmpq.tuning.lanes import build_lanes
@@ -189,40 +147,6 @@ def line(study: "Study", number: int) -> str:
     }[row["state"]]()
     best = f"; best is trial {study.best[0].number}, {100 * study.best[0].values[0]:.1f} %" if study.best else ""
     return f"trial {number}: {values}: {outcome}{best}"
-
-
-def publish(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog") -> None:
-    """Write the tables and figures, bring them into the report and MLflow, and show the best trials."""
-    from fedmpq.federated.hardware import describe
-    from fedmpq.reporting import figures, tuning, tuning_figures
-    from fedmpq.tuning import results
-
-    name = study.space.name
-    folder = command.ROOT / "reports" / name / "tuning"
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        results.write(study, describe(plan.device), temporary)
-        found = tuning.read(temporary)
-        for title, figure in (tuning_figures.draw_all(found) if found else {}).items():
-            figures.save(figure, temporary / f"{title}.png")
-    if found is None:
-        raise UserError(f"no trial is complete; {folder / 'trials.csv'} says why")
-    measures = {key: value for key, value in results.row(study, study.best[0]).items() if key in results.MEASURES}
-    log.publish([trial.number for trial in study.best], measures, sorted(folder.iterdir()))
-    renew_report(parameters, name)
-    print(f"\n{tuning.as_plain_text(found)}\n\n{found.counts}: {folder}")
-    print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")
-
-
-def renew_report(parameters: Parameters, name: str) -> None:
-    """Render the report anew where there is one: DVC knows no dependency that may be absent."""
-    from fedmpq.reporting import report
-
-    if (command.ROOT / "reports" / name / "report.md").exists():
-        try:
-            report.write(command.ROOT, parameters, name)
-        except UserError as error:
-            print(f"the report is as it was: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

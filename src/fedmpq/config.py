@@ -238,9 +238,11 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
             range; the message names the key, the value and what is allowed.
     """
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text())
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is not in UTF-8: {error}") from error
     except YAMLError as error:
         raise UserError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
@@ -258,7 +260,12 @@ def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set rounds=3")
-        overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+        try:
+            overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError as error:
+            raise UserError(
+                f"--set {assignment}: {value!r} is no valid YAML value; e.g. --set 'seeds=[0, 1]'"
+            ) from error
     return overrides
 
 
@@ -289,7 +296,9 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
     if error["type"] == "model_type":
-        return f"unknown key {key!r}, or a section without keys; allowed: a section (see the README)"
+        if len(path) == 1 and key not in ("execution", "tune"):
+            return f"unknown key {key!r} (value {error['input']!r}); allowed: the sections and lists in the README"
+        return f"{key}: {error['input']!r} is not allowed; allowed: a section with keys"
     allowed = error["msg"].replace("Input should be ", "")
     return f"{key}: {error['input']!r} is not allowed; allowed: {allowed}"
 

@@ -49,6 +49,7 @@ def test_rows_of_rounds():
         "late": 0,
         "rejected": 0,
         "failed": 0,
+        "discarded": 0,
         "simulated_seconds": 7.0,
         "seconds": 1.235,
     }

@@ -48,6 +48,15 @@ def test_clients_drop_out_with_their_probability(probability):
     assert drops == [again.drops_out(round, 0, client) for round in range(300) for client in range(10)]
 
 
+def test_who_drops_out_differs_by_seed_round_attempt_and_client():
+    def drops(seed=0, attempt=0, client=0):
+        part = clients(seed=seed, dropout=0.5)
+        return tuple(part.drops_out(round, attempt, client) for round in range(60))
+
+    assert len({drops(), drops(seed=1), drops(attempt=1), drops(client=1)}) == 4
+    assert len(set(drops())) == 2
+
+
 def test_simulated_time_without_spread():
     part = clients(speed_spread=0.0, images_per_second=50.0, bandwidth=1000.0)
     assert part.seconds(3, images=100, size=500) == pytest.approx(2 + 0.5)

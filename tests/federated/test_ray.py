@@ -34,5 +34,5 @@ def test_a_cluster_of_two_nodes_gives_the_same_bytes_as_one_after_another(data, 
 
 def test_no_cluster_at_the_address(data):
     setup = tiny.setup(data, "fedmpq")
-    with pytest.raises(UserError, match="no Ray cluster at 127.0.0.1:1"):
+    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         build_executor(Execution(executor="ray", ray_address="127.0.0.1:1"), setup)

@@ -24,13 +24,13 @@ class Server:
         self.layout = Layout.of(model)
         self.flat = self.layout.flatten(model)
 
+    def scales(self, bits):
+        return torch.stack([scale_of(weights, bits) for weights in self.flat.weights.split(self.layout.sizes)])
+
     def message(self, bits=None, round=1, client=0):
-        scales = None
-        if bits:
-            bits = (bits,) * len(self.layout.layers) if isinstance(bits, int) else bits
-            layers = zip(self.flat.weights.split(self.layout.sizes), bits, strict=True)
-            scales = torch.stack([scale_of(weights, b) for weights, b in layers])
-        return encode(Message(Kind.DOWNLINK, round, client, 0, 0.0, bits, scales, self.flat), self.layout)
+        """The model, all layers at `bits`."""
+        widths, scales = (bits and (bits,) * len(self.layout.layers)), bits and self.scales(bits)
+        return encode(Message(Kind.DOWNLINK, round, client, 0, 0.0, widths, scales, self.flat), self.layout)
 
     def task(self, bits=None, round=1, client=0):
         return TrainTask(round, client, self.message(bits, round, client), cost=1)
@@ -76,6 +76,24 @@ def test_activations_are_quantized_while_training_and_their_ranges_travel(data):
     assert max(levels) <= 4
     ranges = dict(server.layout.split(answer.model.remainder, server.layout.remainder))
     assert ranges["2.activation_maximum"] > 0
+
+
+def test_ranges_of_activations_begin_anew_in_each_round(data):
+    setup = tiny.setup(data, "aqfl", activation_bits=4)
+    worker, server = Worker(setup), Server(setup)
+    expected = server.read(worker.train(server.task(4)))
+    ranges = dict(server.layout.split(server.flat.remainder, server.layout.remainder))
+    ranges["2.activation_maximum"].fill_(1000)
+    assert torch.equal(server.read(worker.train(server.task(4))).model.remainder, expected.model.remainder)
+
+
+def test_scales_of_the_answer_cover_the_weights_after_the_last_step(data):
+    setup = tiny.setup(data, "aqfl", lr=1.0, batch_size=100)
+    worker, server = Worker(setup), Server(setup)
+    answer = server.read(worker.train(server.task(4)))
+    trained = server.layout.flatten(worker.model).weights.split(server.layout.sizes)
+    assert torch.equal(answer.scales, torch.stack([scale_of(weights, 4) for weights in trained]))
+    assert (answer.scales > server.scales(4)).all()
 
 
 @pytest.mark.parametrize(("quantized", "most"), [(True, 4), (False, 10_000)])

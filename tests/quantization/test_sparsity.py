@@ -169,16 +169,20 @@ def test_pruning_equals_the_rule_plane_by_plane_keeps_the_step_and_saturates(lay
     if left > 1:
         grid = grid_of(left, left_scale)
         torch.testing.assert_close(grid.step_size, grid_of(bits, scale).step_size)
-        assert (grid.encode(weights) - grid.zero).tolist() == offsets
+        # A weight half-way between two levels may go either way: the step is the same but for rounding.
+        fraction = (weights / grid_of(bits, scale).step_size).remainder(1)
+        settled = (fraction - 0.5).abs() > 1e-4
+        assert torch.equal((grid.encode(weights) - grid.zero)[settled], torch.tensor(offsets).float()[settled])
     elif bits > 1:
         assert left_scale == 2 * weights.abs().mean()
 
 
 @given(layers_to_prune())
-def test_what_is_not_pruned_keeps_its_scale(layer):
+def test_what_is_not_pruned_keeps_its_scale_exactly(layer):
+    """By a scale that is a rounding error smaller, the largest weight, half-way between two codes, gets the other."""
     left, left_scale = prune_bits(*layer)
     if left == layer[1]:
-        torch.testing.assert_close(left_scale, layer[2])
+        assert left_scale == layer[2]
 
 
 @given(st.integers(0, 99), WIDE, st.integers(1, 8))

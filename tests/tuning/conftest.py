@@ -90,6 +90,13 @@ def project_at():
     return Project
 
 
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """One that tests only read."""
+    return Project(tmp_path_factory.mktemp("project"))
+
+
 @pytest.fixture
-def project(tmp_path):
+def own_project(tmp_path):
+    """One that a test may change."""
     return Project(tmp_path)

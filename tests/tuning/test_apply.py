@@ -1,4 +1,6 @@
 import difflib
+import shutil
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -10,7 +12,7 @@ from fedmpq.tuning.apply import apply
 
 @pytest.fixture
 def path(project, tmp_path):
-    return project.file
+    return Path(shutil.copy(project.file, tmp_path))
 
 
 def changed_lines(before, after):

@@ -45,7 +45,6 @@ def test_search_that_is_not_possible(project, search, said):
     [
         ({"algorithm": "fedmqp"}, ["tune: ", "'fedmqp'", "fedmpq"]),
         ({"alpha": 0.0}, ["tune: alpha: 0.0", "above 0"]),
-        ({"final_rounds": 4}, ["tune.final_rounds: 4", "1 to 3"]),
         ({"trials": 0}, ["tune.trials: 0"]),
         ({"objective": "bytes"}, ["tune.objective: 'bytes'", "'accuracy-and-bytes'"]),
         ({"overrides": {"digit": {"rounds": 1}}}, ["tune: ", "'digit'", "digits"]),

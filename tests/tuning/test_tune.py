@@ -191,14 +191,14 @@ def test_what_cannot_be_applied(here, capsys, arguments, said):
     assert here.file.read_text() == before
 
 
-def test_ctrl_c_leaves_the_trial_to_the_next_call(project):
-    project.configure(digits={"rounds": 100_000})
-    process = project.start(**UNREACHABLE)
+def test_ctrl_c_leaves_the_trial_to_the_next_call(own_project):
+    own_project.configure(digits={"rounds": 100_000})
+    process = own_project.start(**UNREACHABLE)
     assert "0 of 3" in process.stdout.readline()
-    while not (found := trials(project)) or not found[0][1]:
+    while not (found := trials(own_project)) or not found[0][1]:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert trials(project)[0][0] == "RUNNING"
+    assert trials(own_project)[0][0] == "RUNNING"

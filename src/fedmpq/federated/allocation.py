@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-
-import numpy as np
+from math import floor
 
 from fedmpq.config import MAX_BITS
 
@@ -26,8 +25,15 @@ def agree(bits: list[tuple[int, ...]], deltas: list[tuple[int, ...]], weights: l
         deltas: bits given minus bits left of each client, clients x L.
         weights: samples x budget of each client, not all 0.
     """
-    averages = (np.average(np.array(rows), axis=0, weights=weights) for rows in (bits, deltas))
-    return Consensus(*(tuple(np.floor(average + 0.5).astype(int).tolist()) for average in averages))
+    # Exact numbers, so that halves are halves.
+    shares = [Fraction(weight) for weight in weights]
+    return Consensus(
+        *(tuple(_rounded_mean(column, shares) for column in zip(*rows, strict=True)) for rows in (bits, deltas))
+    )
+
+
+def _rounded_mean(values: tuple[int, ...], shares: list[Fraction]) -> int:
+    return floor(sum(v * share for v, share in zip(values, shares, strict=True)) / sum(shares) + Fraction(1, 2))
 
 
 def prune_and_grow(sizes: list[int], budget: float, start: Consensus, min_bits: int, grow: bool = True) -> list[int]:

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -62,11 +63,17 @@ class CheckpointFolder:
             old.unlink(missing_ok=True)
 
     def last(self) -> Checkpoint | None:
-        """The newest checkpoint, or None."""
-        saved = self._saved()
-        if not saved:
-            return None
-        content = torch.load(saved[-1], weights_only=True)
+        """The newest checkpoint that can be read, or None."""
+        for path in reversed(self._saved()):
+            try:
+                return self._read(path)
+            except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError):
+                continue
+        return None
+
+    @staticmethod
+    def _read(path: Path) -> Checkpoint:
+        content = torch.load(path, weights_only=True)
         consensus = content["consensus"] and Consensus(**content["consensus"])
         state = ServerState(content["round"], FlatModel(content["weights"], content["remainder"]), consensus)
         return Checkpoint(state, History(**content["history"]), content["run_id"])

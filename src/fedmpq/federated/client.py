@@ -74,13 +74,15 @@ class LocalTraining(LightningModule):
         else:
             logits, penalty = self._quantized_forward(images)
         loss = F.cross_entropy(logits.float(), labels)
-        self.total_loss += loss.detach().double() * len(labels)
+        self.total_loss += loss.detach() * len(labels)
         self.samples += len(labels)
         return loss + penalty
 
     def _quantized_forward(self, images: Tensor) -> tuple[Tensor, Tensor | float]:
         weights = torch.cat([parameter.reshape(-1) for parameter in self.shadow])
         self.follow_scales([parameter.detach() for parameter in self.shadow])
+        if not self.scales.isfinite().all():
+            raise FloatingPointError("a weight is not finite")
         grid = self.grid._replace(scale=self.scales.index_select(0, self.layers))
         values, codes = fake_quantize(weights, grid)
         logits = functional_call(self.model, dict(self.layout.split(values, self.layout.weights)), (images,))

@@ -11,8 +11,8 @@ from fedmpq.federated.server import RoundRecord
 Row = dict[str, Any]
 FULL_PRECISION = 32
 FINAL_ROUNDS = 5
-EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed")
-"""How many clients met which fate in a round; all attempts of a repeated round are counted."""
+EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
+"""How many clients met which fate in a round; discarded are the answers of attempts that were repeated."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def _bytes(histories: Sequence[History]) -> Row:
     for history in histories:
         for row in history.rounds:
             counts.update({event: row[event] for event in EVENTS})
-    sent = counts["answered"] + counts["late"] + counts["rejected"]
+    sent = counts["answered"] + counts["late"] + counts["rejected"] + counts["discarded"]
     return {
         "uplink": sum(history.rounds[-1]["uplink_bytes"] for history in histories) / sent,
         "downlink": sum(history.rounds[-1]["downlink_bytes"] for history in histories) / counts["asked"],

@@ -34,6 +34,9 @@ class Layout:
             UserError: the model has no layer that is quantized.
         """
         state = model.state_dict(keep_vars=True)
+        # A tensor that layers share stands under its first name alone.
+        first_names = set({id(tensor): key for key, tensor in reversed(state.items())}.values())
+        state = {key: tensor for key, tensor in state.items() if key in first_names}
         quantized = {id(m.weight) for m in model.modules() if isinstance(m, QUANTIZED_LAYERS)}
         weights = {key: tensor.shape for key, tensor in state.items() if id(tensor) in quantized}
         if not weights:
@@ -59,7 +62,8 @@ class Layout:
     @cached_property
     def digest(self) -> bytes:
         """8 bytes that tell layouts of other names or shapes apart."""
-        text = repr([(key, tuple(shape)) for part in (self.weights, self.remainder) for key, shape in part.items()])
+        parts = (self.weights, self.remainder)
+        text = repr([[(key, tuple(shape)) for key, shape in part.items()] for part in parts])
         return hashlib.sha256(text.encode()).digest()[:8]
 
     def flatten(self, model: nn.Module) -> "FlatModel":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedmpq.errors import UserError
-from fedmpq.federated.executors import Died, Pool, carry_out
+from fedmpq.federated.pool import Died, Pool, carry_out
 from fedmpq.federated.worker import Setup, Task, Worker
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -10,11 +10,12 @@ import torch
 from fedmpq.errors import UserError
 from fedmpq.federated.aggregation import Average
 from fedmpq.federated.allocation import Consensus
-from fedmpq.federated.executors import Executor, Failure
+from fedmpq.federated.executors import Executor
 from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
+from fedmpq.federated.pool import Failure
 from fedmpq.federated.worker import EVALUATION_CHUNK, EvaluateTask, Setup, TrainTask
 from fedmpq.quantization.codes import scale_of
 
@@ -44,7 +45,7 @@ class Exchange:
     """What went to and fro in a round, repeated attempts included."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Clients asked, answered, dropped, late, rejected and failed."""
+    """Clients asked, answered, dropped, late, rejected and failed, and answers discarded with their attempt."""
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     simulated_seconds: float = 0.0
@@ -126,8 +127,9 @@ class Federation:
                 for client in sorted(answers)
                 if (record := self._accept(client, answers[client], downlinks[client], number, average, exchange))
             ]
-            if len(clients) >= settings.min_answers:
-                exchange.counts["answered"] = len(clients)
+            enough = len(clients) >= settings.min_answers
+            exchange.counts["answered" if enough else "discarded"] += len(clients)
+            if enough:
                 return average, clients
         raise UserError(
             f"round {number}: fewer than {settings.min_answers} clients (min_answers) gave an answer in"

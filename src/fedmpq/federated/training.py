@@ -15,6 +15,7 @@ import torch
 from fedmpq.config import Execution, Experiment, Parameters
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
+from fedmpq.errors import UserError
 from fedmpq.federated.checkpoint import Checkpoint, CheckpointFolder, fingerprint, save_tensors
 from fedmpq.federated.executors import available_cores, build_executor
 from fedmpq.federated.hardware import describe, resolve_device, resolve_precision
@@ -73,6 +74,11 @@ class Cell:
         """
         samples = len(Dataset.load(self.data).train_labels)
         partition = Partition.load(self.partition_file(seed), samples)
+        if partition.clients != self.experiment.clients:
+            raise UserError(
+                f"{self.partition_file(seed)} has {partition.clients} clients where {self.experiment.clients} are"
+                f" asked for; set `clients` in params.yaml and run: dvc repro partition@{self.name}"
+            )
         return Setup(self.experiment, self.algorithm, seed, self.data, partition, self.device, self.precision)
 
     @cached_property
@@ -82,6 +88,7 @@ class Cell:
 
     @cached_property
     def _common(self) -> dict[str, Any]:
+        Dataset.load(self.data)  # It says what is wrong with files that cannot be hashed.
         return {
             "parameters": self.flat_parameters,
             "algorithm": self.algorithm,
@@ -115,7 +122,12 @@ def code_files(model: str) -> list[Path]:
     places = [PACKAGE / name for name in CODE]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
     module, colon, _ = model.partition(":")
-    specification = importlib.util.find_spec(module) if colon else None
+    try:
+        specification = importlib.util.find_spec(module) if colon else None
+    except (ImportError, ValueError) as error:
+        raise UserError(f"model: cannot import {model!r}: {error}") from error
+    if colon and specification is None:
+        raise UserError(f"model: cannot import {model!r}: there is no module {module!r}")
     return files + ([Path(specification.origin)] if specification and specification.origin else [])
 
 

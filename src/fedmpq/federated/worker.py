@@ -55,6 +55,21 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
+    """Lightning's trainer for one client, with nothing around the training itself."""
+    return Trainer(
+        accelerator=device.type,
+        devices=1,
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
 @dataclass(frozen=True)
 class Setup:
     """Everything that determines a run; small enough to be sent to every worker."""
@@ -142,6 +157,8 @@ class Worker:
         model, self.activations = setup.build_model()
         self.layout = Layout.of(model)
         self.model = model.to(setup.device, memory_format=torch.channels_last)
+        # Counters of batches and the like: they do not travel, and start from here for each client.
+        self.counters = {k: t.clone() for k, t in self.model.state_dict().items() if not t.is_floating_point()}
         self.mean, self.std = (
             torch.tensor(values, device=setup.device) for values in (setup.dataset.mean, setup.dataset.std)
         )
@@ -163,7 +180,12 @@ class Worker:
             self.model, self.layout, setup.experiment, received.bits, received.scales, algorithm.regularization()
         )
         with forked_rng(setup.seed, "training", *key), quiet_lightning():
-            self._trainer().fit(training, self._batches(key))
+            try:
+                trainer(setup.device, setup.precision, setup.experiment.local_epochs).fit(training, self._batches(key))
+            except FloatingPointError as error:
+                raise TaskFailed(f"training diverged: {error}") from error
+            finally:
+                self.model.to(setup.device)  # The trainer leaves it on the CPU.
         trained = self.layout.flatten(self.model)
         if not (
             math.isfinite(training.mean_loss)
@@ -177,7 +199,7 @@ class Worker:
         bits = scales = None
         if received.bits is not None:
             weights = list(trained.weights.split(self.layout.sizes))
-            training.follow_scales(weights)
+            training.follow_scales([layer.to(self.setup.device) for layer in weights])
             bits, scales = self.setup.algorithm.prune(weights, received.bits, training.scales.cpu())
         return Message(
             Kind.UPLINK,
@@ -210,6 +232,7 @@ class Worker:
     def _load(self, data: bytes, round: int, client: int) -> Message:
         message = decode(data, self.layout, Kind.DOWNLINK, round, client)
         self.layout.load(message.model, self.model)
+        self.model.load_state_dict(self.counters, strict=False)
         return message
 
     def _batches(self, key: tuple[int, int]) -> Batches:
@@ -228,16 +251,3 @@ class Worker:
         """Images (N, S, S, 3), uint8, and labels (N,) of the `train` or `test` part, on the device."""
         arrays = (getattr(self.setup.dataset, f"{part}_{kind}")[indices] for kind in ("images", "labels"))
         return tuple(torch.from_numpy(array).to(self.setup.device) for array in arrays)
-
-    def _trainer(self) -> Trainer:
-        return Trainer(
-            accelerator=self.setup.device.type,
-            devices=1,
-            precision="bf16-mixed" if self.setup.precision == "bfloat16" else "32-true",
-            max_epochs=self.setup.experiment.local_epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )

@@ -45,6 +45,9 @@ def _factory(name: str) -> Factory:
     if not colon:
         raise UserError(f"model: {name!r} is not allowed; allowed: resnet<6n+2> or package.module:factory")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UserError(f"model: cannot import {name!r}: {error}") from error
+    if not callable(factory):
+        raise UserError(f"model: {name!r} is a {type(factory).__name__}; allowed: a function or class to call")
+    return factory

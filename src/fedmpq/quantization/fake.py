@@ -43,5 +43,6 @@ def quantize_activation(activation: Tensor, maximum: Tensor, bits: int) -> Tenso
     The gradient is straight through. A maximum of 0 leaves only 0.
     """
     levels = 2**bits - 1
-    step = (maximum / levels).clamp(min=torch.finfo(torch.float32).tiny).to(activation.dtype)
-    return straight_through(activation, (activation.detach() / step).round_().clamp_(max=levels).mul_(step))
+    step = (maximum / levels).to(activation.dtype)
+    codes = (activation.detach() / step.clamp(min=torch.finfo(torch.float32).tiny)).round_().clamp_(max=levels)
+    return straight_through(activation, codes.mul_(step))

@@ -106,6 +106,8 @@ def prune_bits(weights: Tensor, bits: int, scale: Tensor, epsilon: float, min_bi
     while left > min_bits and top_plane_share(offsets, left) < epsilon:
         left -= 1
         offsets = offsets.clamp(-(2 ** (left - 1)), 2 ** (left - 1) - 1)
-    if left == 1 < bits:
+    if left == bits:
+        return bits, scale
+    if left == 1:
         return left, scale_of(weights, left)
     return left, grid.step_size * (2**left - 1)

@@ -14,7 +14,7 @@ from markdown import markdown
 
 from fedmpq.config import Parameters
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import claims, figures, summary, tuning
+from fedmpq.reporting import benchmarks, claims, figures, summary, tuning
 from fedmpq.reporting.results import Results, load, shown
 
 CAPTIONS = {
@@ -86,7 +86,8 @@ def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]
     results = load(root, parameters, experiment)
     folder = root / "reports" / experiment
     drawn, numbers, verdicts = figures.draw_all(results), summary.summarize(results), claims.evaluate(results)
-    text = as_markdown(results, list(drawn), numbers, verdicts, tuning.section(folder / "tuning"))
+    more = tuning.section(folder / "tuning") + benchmarks.section(folder.parent / "benchmarks.json")
+    text = as_markdown(results, list(drawn), numbers, verdicts, more)
     with replacing(folder / "figures") as temporary:
         temporary.mkdir()
         for name, figure in drawn.items():
@@ -103,7 +104,7 @@ def as_markdown(
     figure_names: list[str],
     numbers: dict[str, Any],
     verdicts: list[dict[str, Any]],
-    tuned: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> str:
     """The report as Markdown; images are named relative to it."""
     columns = ["claim", "source", "found", "verdict"]
@@ -117,7 +118,7 @@ def as_markdown(
         *_figures(figure_names),
         "## The paper's claims",
         _table(columns, *([entry[column] for column in columns] for entry in verdicts)),
-        *tuned,
+        *more,
         "## Made with",
         _made_with(results, numbers),
         _table(["parameter", "value"], *_parameters(results)),

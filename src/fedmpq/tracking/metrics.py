@@ -21,6 +21,7 @@ NAMES = {
     "late": "clients/late",
     "rejected": "clients/rejected",
     "failed": "clients/failed",
+    "discarded": "clients/discarded",
 }
 KEYS = {"seed", "round", "algorithm", "alpha"}
 

@@ -143,9 +143,12 @@ class Processes:
 
     def start(self, number: int, experiment: Experiment) -> None:
         """See `Lanes.start`."""
-        self.busy[number] = self.idle.pop()
-        with suppress(ConnectionError):  # if it died idle, the wait for its event notices
-            self.busy[number][1].send(experiment)
+        process, connection = self.idle.pop()
+        if not process.is_alive():
+            process, connection = self._start()
+        self.busy[number] = process, connection
+        with suppress(ConnectionError):  # if it dies now, the wait for its event notices
+            connection.send(experiment)
 
     def next(self) -> tuple[int, Event]:
         """See `Lanes.next`."""

@@ -100,8 +100,9 @@ def _measured(trial: FrozenTrial) -> dict[str, float]:
 def best_yaml(study: Study, hardware: Mapping[str, Any]) -> str:
     """The content of best.yaml as text."""
     text = io.StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None  # lists on one line
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = None, 1000  # lists on one line
+    yaml.sort_base_mapping_type_on_output = False
     yaml.dump(best(study, hardware), text)
     how = f"make tune-apply EXPERIMENT={study.space.name}"
     return f"# Best on validation images. `{how}` writes `values` into params.yaml.\n{text.getvalue()}"

@@ -83,7 +83,7 @@ class Tune(Settings):
     objective: Literal["accuracy", "accuracy-and-bytes"]
     """Accuracy alone, or with it the bytes that a client sends in a round: the Pareto front of both."""
     final_rounds: Positive
-    """Accuracy is the mean of the last so many rounds."""
+    """Accuracy is the mean of the last so many rounds, or of all where there are fewer."""
     pruning: bool
     """Give a trial up that half-way does worse than three quarters of the others; never with two objectives."""
     workers: Positive

@@ -79,9 +79,6 @@ class Space:
         whole = self.parameters.experiment(self.name)
         if (self.base.data, self.base.image_size) != (whole.data, whole.image_size):
             raise UserError(f"tune.overrides.{self.name}: data and image_size are not allowed; allowed: all other keys")
-        if tune.final_rounds > self.base.rounds:
-            allowed = f"1 to {self.base.rounds}, the rounds of a trial of {self.name}"
-            raise UserError(f"tune.final_rounds: {tune.final_rounds} is not allowed; allowed: {allowed}")
 
     def _check(self, key: str, dimension: Dimension) -> None:
         allowed = [name for name in self.base.flat(self.tune.algorithm) if name not in FIXED]

@@ -105,7 +105,8 @@ class Study:
         rows.append(row)
         if self.two:
             return True
-        trial.report(row["accuracy"], row["round"])
+        # Compared is what counts in the end; a single round is noise.
+        trial.report(summarize(rows, self.space.tune.final_rounds)["accuracy"], row["round"])
         last = row["round"] == self.space.base.rounds
         return last or not trial.should_prune()
 
