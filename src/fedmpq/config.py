@@ -264,7 +264,7 @@ def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
             overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
             raise UserError(
-                f"--set {assignment}: {value!r} is no valid YAML value; e.g. --set 'seeds=[0, 1]'"
+                f"--set {assignment}: {value!r} is no valid YAML; allowed: KEY=VALUE, e.g. --set 'seeds=[0, 1]'"
             ) from error
     return overrides
 
