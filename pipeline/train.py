@@ -120,6 +120,8 @@ def train_seed(run: "SeedRun", parameters: Parameters) -> None:
     run.run_id = tracked.run_id
     title = f"{cell.name} {cell.algorithm} alpha {cell.alpha_label} seed {run.seed}"
     with tracked, Progress(title, run.done, cell.experiment.rounds) as progress:
+        for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.
+            tracked.log_round(round_metrics(row, run.history.bits(row["round"])), row["round"])
         for row, bits in run.rounds(parameters.execution):
             tracked.log_round(round_metrics(row, bits), row["round"])
             progress.show(row)
