@@ -43,6 +43,8 @@ class Victim:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # In the background of a shell, Ctrl-C would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def train(self, out: str) -> subprocess.Popen:
