@@ -19,11 +19,16 @@ def outline(cell: "Cell", execution: Execution) -> str:
     train, test = len(setup.partition.indices), len(setup.evaluation_images[1])
     asked = "" if experiment.asked == experiment.clients else f" ({experiment.asked} a round)"
     return (
-        f"{cell.title}: {counted(experiment.clients, 'client')}{asked}, {train:,} training and {test:,} test images,"
+        f"{title(cell)}: {counted(experiment.clients, 'client')}{asked}, {train:,} training and {test:,} test images,"
         f" {counted(experiment.rounds, 'round')} of {counted(experiment.local_epochs, 'epoch')},"
         f" {counted(len(experiment.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB of memory"
         f" for {counted(workers(execution), 'worker')}"
     )
+
+
+def title(cell: "Cell") -> str:
+    """What a training is called in a terminal."""
+    return f"{cell.name} {cell.algorithm} alpha {cell.alpha_label}"
 
 
 def counted(count: int, noun: str) -> str:

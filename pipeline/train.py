@@ -10,7 +10,7 @@ from fedmpq.config import Parameters, parse_overrides
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
 from pipeline import command
-from pipeline.progress import Progress
+from pipeline.progress import Progress, outline, title
 
 if TYPE_CHECKING:
     from fedmpq.federated.training import Cell, SeedRun
@@ -93,17 +93,19 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     from fedmpq.tracking import seal
 
     runs = [SeedRun(cell, seed) for seed in cell.experiment.seeds]
-    for run in runs:
+    print(outline(cell, parameters.execution), flush=True)
+    for index, run in enumerate(runs):
+        later = sum(cell.experiment.rounds - other.done for other in runs[index + 1 :])
         with run.lock():
-            train_seed(run, parameters)
+            train_seed(run, parameters, later)
     write_results(cell, [run.history for run in runs], parameters.execution, out)
     seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
     for run in runs:
         run.folder.clear()
 
 
-def train_seed(run: "SeedRun", parameters: Parameters) -> None:
-    """Run the rounds of one seed that are left, and log them."""
+def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
+    """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
     from fedmpq.tracking import Run, round_metrics
 
     cell = run.cell
@@ -118,8 +120,7 @@ def train_seed(run: "SeedRun", parameters: Parameters) -> None:
         run_id=run.run_id,
     )
     run.run_id = tracked.run_id
-    title = f"{cell.name} {cell.algorithm} alpha {cell.alpha_label} seed {run.seed}"
-    with tracked, Progress(title, run.done, cell.experiment.rounds) as progress:
+    with tracked, Progress(f"{title(cell)} seed {run.seed}", run.done, cell.experiment.rounds, later) as progress:
         for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.
             tracked.log_round(round_metrics(row, run.history.bits(row["round"])), row["round"])
         for row, bits in run.rounds(parameters.execution):
