@@ -10,7 +10,7 @@ from fedmpq.federated.allocation import Consensus, prune_and_grow
 from fedmpq.federated.hardware import resolve_precision
 from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
-from fedmpq.quantization.packing import pack, unpack
+from fedmpq.quantization.packing import pack_layers, unpack_layers
 from fedmpq.seeding import numpy_generator
 from pipeline.benchmarks.measure import AT_MOST, Benchmark, Samples, alternate, ratio, seconds
 from pipeline.benchmarks.project import CLASSES, Workspace
@@ -38,8 +38,7 @@ def packing(workspace: Workspace) -> Iterator[dict[str, Any]]:
     bits = generator.integers(0, 2, sum(size * b for size, b in zip(sizes, widths, strict=True)), np.uint8)
 
     def ours() -> None:
-        for codes, b in zip(layers, widths, strict=True):
-            unpack(pack(codes, b), codes.size, b)
+        unpack_layers(pack_layers(layers, widths), sizes, widths)
 
     def reference() -> None:
         np.unpackbits(np.packbits(bits))

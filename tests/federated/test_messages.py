@@ -1,3 +1,6 @@
+import math
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -7,7 +10,6 @@ from letters import LAYERS, LAYOUT, MESSAGES, REST, START, WEIGHTS, message, rea
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import HEADER, RejectedMessage, decode, encode
 from fedmpq.quantization.codes import Grid
-from fedmpq.quantization.packing import packed_size
 
 # Whole messages
 
@@ -39,7 +41,10 @@ def test_what_arrived_is_the_same_bytes_when_sent_on(sent):
 def test_the_length_is_that_of_what_a_device_would_send(sent):
     size = 4 * WEIGHTS
     if sent.bits is not None:
-        size = 5 * LAYERS + sum(packed_size(n, b) for n, b in zip(LAYOUT.sizes, sent.bits, strict=True))
+        counts = Counter()
+        for count, bits in zip(LAYOUT.sizes, sent.bits, strict=True):
+            counts[bits] += count
+        size = 5 * LAYERS + sum(bits * math.ceil(count / 8) for bits, count in counts.items())
     assert len(encode(sent, LAYOUT)) == START + size + 4 * REST
 
 

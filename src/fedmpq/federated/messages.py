@@ -2,7 +2,7 @@
 
     header     magic, version, kind, quantized, round, client, samples, loss, layout digest, length
     checksum   16 bytes, over the header and the body
-    body       quantized: L bit-widths (uint8), L scales (float32), packed codes layer by layer
+    body       quantized: L bit-widths (uint8), L scales (float32), codes as `pack_layers` packs them
                otherwise: P weights (float32)
                then R values of the remainder (float32)
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from fedmpq.config import MAX_BITS
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.quantization.codes import Grid
-from fedmpq.quantization.packing import pack, packed_size, unpack
+from fedmpq.quantization.packing import pack_layers, packed_size_of_layers, unpack_layers
 
 MAGIC = b"FMPQ"
 VERSION = 1
@@ -71,8 +71,8 @@ def encode(message: Message, layout: Layout) -> bytes:
     else:
         grid = Grid.of(torch.tensor(message.bits), message.scales).expand(torch.tensor(layout.sizes))
         codes = grid.encode(weights).to(torch.uint8).split(layout.sizes)
-        packed = [pack(layer.numpy(), bits) for layer, bits in zip(codes, message.bits, strict=True)]
-        body = bytes(message.bits) + message.scales.numpy().astype(FLOAT).tobytes() + b"".join(packed)
+        packed = pack_layers([layer.numpy() for layer in codes], message.bits)
+        body = bytes(message.bits) + message.scales.numpy().astype(FLOAT).tobytes() + packed
     body += message.model.remainder.numpy().astype(FLOAT).tobytes()
     header = HEADER.pack(
         MAGIC,
@@ -149,25 +149,18 @@ def _quantized_part(body: memoryview, layout: Layout) -> tuple[tuple[int, ...], 
     if len(bits) < count or not all(1 <= b <= MAX_BITS for b in bits):
         raise RejectedMessage(f"bit-widths {list(bits)}; allowed: {count} numbers from 1 to {MAX_BITS}")
     start = count * (1 + FLOAT.itemsize)
-    sizes = [packed_size(size, b) for size, b in zip(layout.sizes, bits, strict=True)]
-    if len(body) < start + sum(sizes):
+    end = start + packed_size_of_layers(layout.sizes, bits)
+    if len(body) < end:
         raise RejectedMessage(f"{len(body)} bytes are less than codes of these bit-widths take")
     scales = _floats(body[count:start], "scales")
     if (scales < 0).any():
         raise RejectedMessage("a scale is negative")
-    codes = np.empty(sum(layout.sizes), np.uint8)
-    done = 0
-    for size, packed, b in zip(layout.sizes, sizes, bits, strict=True):
-        try:
-            codes[done : done + size] = unpack(body[start : start + packed], size, b)
-        except ValueError as error:
-            raise RejectedMessage(str(error)) from error
-        done, start = done + size, start + packed
+    try:
+        codes = np.concatenate(unpack_layers(body[start:end], layout.sizes, bits))
+    except ValueError as error:
+        raise RejectedMessage(str(error)) from error
     grid = Grid.of(torch.tensor(bits), scales).expand(torch.tensor(layout.sizes))
-    weights = grid.decode(torch.from_numpy(codes).float())
-    if not weights.isfinite().all():
-        raise RejectedMessage("a scale is too large for its weights to be finite")
-    return bits, scales, weights, body[start:]
+    return bits, scales, grid.decode(torch.from_numpy(codes).float()), body[end:]
 
 
 def _floats(part: memoryview, name: str) -> Tensor:
