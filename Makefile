@@ -4,12 +4,13 @@ PORT ?= 5000
 VENV := .venv
 PY := $(VENV)/bin/python
 DONE := $(VENV)/complete
+FLOWER := .venv-flower
 
 # Stages call `python`: theirs is the environment's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test ui tune tune-apply torture lint clean
+.PHONY: help setup repro test ui tune tune-apply bench torture lint clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -31,6 +32,9 @@ tune: $(DONE)  ## Search for good values, or go on (EXPERIMENT=digits NEW=1 SET=
 
 tune-apply: $(DONE)  ## Write the best values into params.yaml (EXPERIMENT=digits TRIAL=7)
 	@$(PY) -m pipeline.tune_apply $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(TRIAL),--trial $(TRIAL))
+
+bench: $(DONE) $(FLOWER)/complete  ## Measure speed and memory on this machine, beside PyTorch, numpy and Flower
+	@$(PY) -m pipeline.bench
 
 torture: $(DONE)  ## Kill a training again and again and compare it with one left in peace
 	@$(PY) -m pipeline.torture
@@ -62,3 +66,11 @@ $(DONE): requirements.lock pyproject.toml
 	$$install -r requirements.lock && $$install --no-build-isolation --editable .
 	@$(PY) -m pipeline.plots_template
 	@rm $(VENV)/incomplete && echo "$(CURDIR)" > $@
+
+# Flower wants other versions of what is in requirements.lock, so it lives apart; without it its rows stay empty.
+$(FLOWER)/complete: requirements.lock
+	@rm -rf $(FLOWER)
+	@echo "Installing Flower beside, to compare with (several GB, minutes) ..."
+	@$(PYTHON) -m venv $(FLOWER) && $(FLOWER)/bin/python -m pip install --disable-pip-version-check --quiet \
+		"flwr[simulation]==1.41.0" $$(grep -E '^(torch|numpy)==' requirements.lock) && touch $@ \
+		|| echo "warning: Flower cannot be installed here; what is compared with it is left out" >&2

@@ -74,7 +74,7 @@ def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
         found = json.loads(path.read_text())
         same = found["fingerprint"] == cell.fingerprint
         theirs, ours = found["parameters"], cell.flat_parameters
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, or replace it with --overwrite") from error
     if not same:
         changed = [
@@ -89,7 +89,6 @@ def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
     from fedmpq.federated.training import SeedRun, write_results
-    from fedmpq.reporting.heatmap import bits_heat_map
     from fedmpq.tracking import seal
 
     runs = [SeedRun(cell, seed) for seed in cell.experiment.seeds]
@@ -99,6 +98,8 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
         with run.lock():
             train_seed(run, parameters, later)
     write_results(cell, [run.history for run in runs], parameters.execution, out)
+    from fedmpq.reporting.heatmap import bits_heat_map
+
     seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
     for run in runs:
         run.folder.clear()

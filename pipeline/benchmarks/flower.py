@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fedmpq.federated.executors import available_cores
+from fedmpq.federated.hardware import available_cores
 from pipeline import command
 from pipeline.benchmarks.measure import AT_LEAST, Benchmark, Samples, alternate, ratio
 from pipeline.benchmarks.project import CLASSES, MEAN, STD, Project, Workspace

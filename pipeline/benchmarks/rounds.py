@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from fedmpq.federated.checkpoint import Checkpoint, CheckpointFolder
-from fedmpq.federated.executors import available_cores
-from fedmpq.federated.hardware import resolve_precision
+from fedmpq.federated.hardware import available_cores, resolve_precision
 from fedmpq.federated.training import SeedRun
 from fedmpq.tracking import Run, round_metrics
 from pipeline.benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Samples, efficiency, seconds, share

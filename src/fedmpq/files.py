@@ -90,5 +90,7 @@ def sha256(*paths: Path) -> str:
     """Hexadecimal digest of the bytes of `paths`, in their order."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()

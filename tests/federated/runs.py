@@ -5,7 +5,7 @@ import tiny
 from fedmpq.federated.executors import Sequential
 from fedmpq.federated.pool import Failure
 from fedmpq.federated.server import Federation
-from fedmpq.federated.worker import TrainTask
+from fedmpq.federated.setup import TrainTask
 
 
 class Interfering:

@@ -7,7 +7,8 @@ import tiny
 
 from fedmpq.config import Execution
 from fedmpq.errors import UserError
-from fedmpq.federated.executors import Processes, Sequential, available_cores, build_executor
+from fedmpq.federated.executors import Processes, Sequential, build_executor
+from fedmpq.federated.hardware import available_cores
 from fedmpq.federated.history import History
 from fedmpq.federated.server import Federation
 

@@ -25,7 +25,7 @@ from letters import (
     with_body,
 )
 
-from fedmpq.federated.layout import Layout
+from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import HEADER, Kind, RejectedMessage, decode_answer, encode
 
 
@@ -172,6 +172,13 @@ def test_an_answer_is_accepted_with_as_many_bits_or_fewer():
         ({"samples": 8}, SENT, "8 samples; allowed: 1 to 7"),
         ({"samples": 2**32 - 1}, SENT, "samples"),
         ({"loss": -0.1}, SENT, "loss"),
+        ({"loss": 2.0**101}, SENT, "the number"),
+        (
+            {"bits": None, "model": FlatModel(torch.full((WEIGHTS,), 2.0**101), torch.zeros(REST))},
+            SENT_FULL,
+            "the number",
+        ),
+        ({"model": FlatModel(torch.zeros(WEIGHTS), torch.full((REST,), -(2.0**101)))}, SENT, "the number"),
         ({"round": 2}, SENT, "round"),
         ({"client": 2}, SENT, "client"),
         ({"kind": Kind.DOWNLINK}, SENT, "kind"),

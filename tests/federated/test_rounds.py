@@ -182,6 +182,19 @@ def test_simulated_time_is_that_of_the_slowest_answer(data):
     assert all(r.exchange.simulated_seconds == pytest.approx(2 * slowest / 10) for r in run.rounds())
 
 
+def test_simulated_time_of_attempts_adds_up_and_of_missing_answers_lasts_until_the_deadline(data):
+    settings = {"deadline": 1e6, "dropout": 0.5, "min_answers": 2, "max_repeats": 50, "rounds": 8}
+    run, repeated = federation(data, "fp32", budgets=(4, 4, 4), **settings), 0
+    for record in run.rounds():
+        counts = record.exchange.counts
+        full, failed = divmod(record.exchange.simulated_seconds, 1e6)
+        attempts = counts["asked"] // 3
+        assert full == attempts - (counts["dropped"] == 0 or len(record.clients) == 3)
+        assert (failed > 0) == (len(record.clients) == 3)
+        repeated += attempts > 1
+    assert repeated
+
+
 def test_only_some_clients_take_part(data):
     run = federation(data, "fp32", budgets=(4, 4, 4, 4), participation=0.5, rounds=8)
     taking_part = [tuple(client.client for client in record.clients) for record in run.rounds()]

@@ -8,7 +8,7 @@ import torch
 
 from fedmpq.config import Experiment, load_parameters
 from fedmpq.data.partition import Partition
-from fedmpq.federated.worker import Setup
+from fedmpq.federated.setup import Setup
 
 CLASSES, TRAIN, TEST = 3, 60, 30
 SHARES = {2: [0.4], 3: [0.5, 0.8], 4: [0.25, 0.45, 0.7]}

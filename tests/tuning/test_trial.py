@@ -8,7 +8,7 @@ import torch
 from fedmpq.data.partition import training_samples
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, encode
-from fedmpq.federated.worker import TrainTask
+from fedmpq.federated.setup import TrainTask
 from fedmpq.quantization.codes import Grid
 from fedmpq.seeding import torch_generator
 from fedmpq.tuning import trial

@@ -1,6 +1,7 @@
 """How the tasks of a round are carried out. None of it changes a result.
 
-An executor takes tasks and yields each with its outcome, in any order.
+An executor takes tasks and yields each with its outcome, in any order. The module of the workers is imported
+where one is made: Lightning takes seconds, which a server with its workers elsewhere need not wait for.
 """
 
 import multiprocessing
@@ -13,8 +14,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from fedmpq.config import Execution
+from fedmpq.federated.hardware import available_cores
 from fedmpq.federated.pool import Crash, Died, Pool, carry_out, checked
-from fedmpq.federated.worker import Setup, Task, Worker
+from fedmpq.federated.setup import Setup, Task
 
 
 class Executor(Protocol):
@@ -39,15 +41,12 @@ def build_executor(execution: Execution, setup: Setup) -> Executor:
     return Processes(setup, execution.workers or available_cores())
 
 
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Sequential:
     """One task after another in this process."""
 
     def __init__(self, setup: Setup):
+        from fedmpq.federated.worker import Worker
+
         self.worker = Worker(setup)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
@@ -103,6 +102,8 @@ def _serve(connection: Connection, setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides.
     with suppress(EOFError, ConnectionError):
         try:
+            from fedmpq.federated.worker import Worker
+
             worker = Worker(setup)
         except Exception:
             connection.recv()

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from fedmpq.config import Execution
-from fedmpq.federated.executors import available_cores
-from fedmpq.federated.worker import Setup
+from fedmpq.federated.hardware import available_cores
+from fedmpq.federated.setup import Setup
 
 MAIN = 830 * 2**20
 """Bytes of the libraries: of the process that is the server, and of the one from which workers are forked."""

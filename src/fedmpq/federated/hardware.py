@@ -34,6 +34,11 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def settle_process() -> None:
     """One thread, and memory that is kept; for every process that computes.
 
@@ -52,7 +57,7 @@ def describe(device: torch.device) -> dict[str, str | int | float]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": available_cores(),
         "memory_gib": round(memory, 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,

@@ -28,7 +28,8 @@ VERSION = 1
 HEADER = struct.Struct("<4sHBBIIIf8sQ")
 CHECKSUM_SIZE = 16
 FLOAT = np.dtype("<f4")
-
+LARGEST = 2.0**100
+"""No number of a client's is beyond this, so that whatever the server computes from it stays finite."""
 
 Bits = tuple[int, ...] | None
 """Bit-width of each layer (L), 1 .. 8; None: full precision."""
@@ -123,7 +124,7 @@ def decode_answer(data: bytes, layout: Layout, sent: Message, max_samples: int) 
 
     Raises:
         RejectedMessage: as `decode`, or it has more bits than were given, another precision, a
-            negative loss, or a number of samples outside 1 .. `max_samples`.
+            negative loss, a number beyond 2^100, or a number of samples outside 1 .. `max_samples`.
     """
     message = decode(data, layout, Kind.UPLINK, sent.round, sent.client)
     _expect("quantized", message.bits is not None, sent.bits is not None)
@@ -133,6 +134,9 @@ def decode_answer(data: bytes, layout: Layout, sent: Message, max_samples: int) 
         raise RejectedMessage(f"{message.samples} samples; allowed: 1 to {max_samples}")
     if message.loss < 0:
         raise RejectedMessage(f"the loss is {message.loss}; allowed: 0 or more")
+    numbers = torch.cat([message.model.weights, message.model.remainder, torch.tensor([message.loss])])
+    if numbers.abs().max() > LARGEST:
+        raise RejectedMessage(f"it has the number {float(numbers.abs().max()):g}; allowed: up to {LARGEST:g}")
     return message
 
 

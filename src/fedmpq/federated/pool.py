@@ -5,9 +5,12 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedmpq.federated.worker import Setup, Task, TaskFailed, Worker
+from fedmpq.federated.setup import Setup, Task, TaskFailed
+
+if TYPE_CHECKING:
+    from fedmpq.federated.worker import Worker
 
 MAX_ATTEMPTS = 3
 """A task whose worker dies is tried so often before it counts as failed."""
@@ -34,7 +37,7 @@ class Died:
     cause: str
 
 
-def carry_out(task: Task, worker: Worker) -> Any:
+def carry_out(task: Task, worker: "Worker") -> Any:
     """The task's result, a `Failure`, or a `Crash`."""
     try:
         return task.run(worker)

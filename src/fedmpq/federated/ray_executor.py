@@ -11,7 +11,7 @@ from typing import Any
 
 from fedmpq.errors import UserError
 from fedmpq.federated.pool import Died, Pool, carry_out
-from fedmpq.federated.worker import Setup, Task, Worker
+from fedmpq.federated.setup import Setup, Task
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 try:
@@ -84,6 +84,8 @@ class Actor:
     """A worker in a process of Ray's."""
 
     def __init__(self, setup: Setup):
+        from fedmpq.federated.worker import Worker
+
         self.worker = Worker(setup)
 
     def run(self, task: Task) -> Any:

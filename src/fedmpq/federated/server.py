@@ -16,7 +16,7 @@ from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
 from fedmpq.federated.pool import Failure
-from fedmpq.federated.worker import EVALUATION_CHUNK, EvaluateTask, Setup, TrainTask
+from fedmpq.federated.setup import EVALUATION_CHUNK, EvaluateTask, Setup, TrainTask
 from fedmpq.quantization.codes import scale_of
 
 
@@ -49,7 +49,7 @@ class Exchange:
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     simulated_seconds: float = 0.0
-    """Until the last answer that was waited for."""
+    """Until the last answer that was waited for, in each attempt; with a deadline, until then where one is missing."""
     reasons: dict[int, str] = field(default_factory=dict)
     """Why a client's answer was rejected, or there was none."""
 
@@ -120,7 +120,9 @@ class Federation:
             exchange.downlink_bytes += sum(map(len, downlinks.values()))
             present = [client for client in asked if not self.participation.drops_out(number, attempt, client)]
             exchange.counts["dropped"] += len(asked) - len(present)
-            answers = self._train(number, {client: downlinks[client] for client in present}, exchange)
+            answers, waited = self._train(number, {client: downlinks[client] for client in present}, exchange)
+            missing = settings.deadline is not None and len(answers) < len(asked)
+            exchange.simulated_seconds += settings.deadline if missing else waited
             average = Average(state.model, self.algorithm.settings.aggregation, settings.averaging, settings.budgets)
             clients = [
                 record
@@ -149,12 +151,12 @@ class Federation:
             scales = torch.stack([scale_of(weights, b, self.experiment.quantizer) for weights, b in layers])
         return encode(Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model), self.layout)
 
-    def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> dict[int, bytes]:
-        """The answers that arrive in time."""
+    def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> tuple[dict[int, bytes], float]:
+        """The answers that arrive in time, and when the last of them does, in simulated seconds."""
         partition, epochs = self.setup.partition, self.experiment.local_epochs
         images = {client: epochs * len(partition.client(client)) for client in downlinks}
         tasks = [TrainTask(number, client, data, cost=images[client]) for client, data in downlinks.items()]
-        answers = {}
+        answers, waited = {}, 0.0
         for task, outcome in self.executor.run(tasks):
             if isinstance(outcome, Failure):
                 exchange.counts["failed"] += 1
@@ -165,11 +167,9 @@ class Federation:
             seconds = self.participation.seconds(task.client, images[task.client], size)
             if self.participation.is_late(seconds):
                 exchange.counts["late"] += 1
-                exchange.simulated_seconds = max(exchange.simulated_seconds, self.experiment.deadline)
                 continue
-            exchange.simulated_seconds = max(exchange.simulated_seconds, seconds)
-            answers[task.client] = outcome
-        return answers
+            answers[task.client], waited = outcome, max(waited, seconds)
+        return answers, waited
 
     def _accept(
         self, client: int, answer: bytes, downlink: bytes, number: int, average: Average, exchange: Exchange

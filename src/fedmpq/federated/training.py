@@ -17,11 +17,11 @@ from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
 from fedmpq.errors import UserError
 from fedmpq.federated.checkpoint import Checkpoint, CheckpointFolder, fingerprint, save_tensors
-from fedmpq.federated.executors import available_cores, build_executor
-from fedmpq.federated.hardware import describe, resolve_device, resolve_precision
+from fedmpq.federated.executors import build_executor
+from fedmpq.federated.hardware import available_cores, describe, resolve_device, resolve_precision
 from fedmpq.federated.history import History, Row, summarize
 from fedmpq.federated.server import Federation
-from fedmpq.federated.worker import Setup
+from fedmpq.federated.setup import Setup
 from fedmpq.files import exclusive, replacing, sha256, write_json
 
 PACKAGE = Path(__file__).parents[1]

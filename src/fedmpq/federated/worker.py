@@ -1,42 +1,28 @@
-"""What a process that trains clients holds, and the two tasks that it is given."""
+"""What a process that trains clients holds, and how it carries out its tasks."""
 
 import logging
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedmpq.config import Experiment
-from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
-from fedmpq.data.partition import Partition
-from fedmpq.federated.activations import ActivationQuantizer
-from fedmpq.federated.algorithms import ALGORITHMS, Algorithm
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, decode, encode
-from fedmpq.models import build_model
+from fedmpq.federated.setup import EVALUATION_CHUNK, EvaluateTask, Setup, TaskFailed, TrainTask
 from fedmpq.seeding import forked_rng
 
-EVALUATION_CHUNK = 1000
-"""Images that one evaluation task takes: fixed, so that sums do not depend on the workers."""
 EVALUATION_BATCH = 100
 """Images of a chunk that pass through the model together: more would only take more memory."""
-
-
-class TaskFailed(Exception):
-    """A client could not give an answer; the text is its reason."""
 
 
 @contextmanager
@@ -68,84 +54,6 @@ def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that determines a run; small enough to be sent to every worker."""
-
-    experiment: Experiment
-    algorithm_name: str
-    seed: int
-    data: Path
-    """Folder of the prepared arrays."""
-    partition: Partition
-    device: torch.device
-    precision: str
-    """float32 | bfloat16"""
-    held_out: NDArray[np.int64] | None = None
-    """Evaluate on these training images; None: on the test set."""
-
-    @cached_property
-    def algorithm(self) -> Algorithm:
-        """The algorithm of this run."""
-        return ALGORITHMS[self.algorithm_name](self.experiment.algorithm(self.algorithm_name))
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The prepared arrays, memory-mapped."""
-        return Dataset.load(self.data)
-
-    def build_model(self) -> tuple[nn.Module, ActivationQuantizer | None]:
-        """The network with its initial weights, and the quantizer of its activations if it has one."""
-        model = build_model(self.experiment.model, len(self.dataset.classes), self.dataset.image_size, self.seed)
-        bits = self.experiment.activation_bits if self.algorithm.quantizes_activations else None
-        return model, ActivationQuantizer(model, bits) if bits else None
-
-    @property
-    def evaluation_images(self) -> tuple[str, NDArray[np.int64]]:
-        """The images that accuracy is measured on: `train` or `test`, and their indices there."""
-        if self.held_out is not None:
-            return "train", self.held_out
-        return "test", np.arange(len(self.dataset.test_labels))
-
-    def __getstate__(self) -> dict:
-        # Memory maps are opened anew by each process: pickled, they would travel as whole arrays.
-        return {key: value for key, value in self.__dict__.items() if key not in ("algorithm", "dataset")}
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """Train one client for a round."""
-
-    round: int
-    client: int
-    downlink: bytes
-    """The encoded model that it starts from."""
-    cost: int
-    """Images to process, by which tasks are ordered."""
-
-    def run(self, worker: "Worker") -> bytes:
-        """The encoded answer."""
-        return worker.train(self)
-
-
-@dataclass(frozen=True)
-class EvaluateTask:
-    """Evaluate a model on one chunk of the evaluation images."""
-
-    round: int
-    model: bytes
-    start: int
-    quantized_activations: bool
-    cost: int = 0
-
-    def run(self, worker: "Worker") -> tuple[int, float]:
-        """Correct predictions and sum of the losses."""
-        return worker.evaluate(self)
-
-
-Task = TrainTask | EvaluateTask
 
 
 class Worker:

@@ -13,7 +13,7 @@ import torch
 from fedmpq.federated.executors import Executor
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.messages import Kind, Message, RejectedMessage, decode
-from fedmpq.federated.worker import Task, TrainTask
+from fedmpq.federated.setup import Task, TrainTask
 from fedmpq.quantization.codes import Grid
 from fedmpq.quantization.sparsity import top_plane_share
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from fedmpq.config import Experiment, Parameters, check_alpha
+from fedmpq.config import Dimension, Experiment, Parameters, Tune, check_alpha
 from fedmpq.errors import UserError
-from fedmpq.tuning.settings import Dimension, Tune
 
 FIXED = {"data", "image_size", "train_samples", "clients", "budgets", "rounds", "evaluate_quantized"}
 """Not searched: they decide what trials are measured on, or how trials compare round by round."""

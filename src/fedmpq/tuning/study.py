@@ -17,9 +17,9 @@ from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from fedmpq.config import Dimension
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
-from fedmpq.tuning.settings import Dimension
 from fedmpq.tuning.space import Space
 from fedmpq.tuning.trial import Row, summarize
 

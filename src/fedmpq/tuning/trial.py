@@ -18,7 +18,7 @@ from fedmpq.federated.executors import build_executor
 from fedmpq.federated.hardware import resolve_device, resolve_precision
 from fedmpq.federated.history import History
 from fedmpq.federated.server import Federation
-from fedmpq.federated.worker import Setup
+from fedmpq.federated.setup import Setup
 from fedmpq.tuning.planes import Answers, top_planes
 
 Row = dict[str, Any]

@@ -1,6 +1,10 @@
 """The base of all groups of parameters."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):

@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedmpq.settings import Settings
+from fedmpq.config.settings import Positive, Settings
 
-Positive = Annotated[int, Field(ge=1)]
 Scalar = (bool, int, float, str, type(None))
 
 

@@ -1,0 +1,161 @@
+"""params.yaml as a whole: reading it, overriding it, and saying what is wrong with it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from fedmpq.config.experiment import ALGORITHM_NAMES, Experiment
+from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.tune import Dimension, Tune
+from fedmpq.errors import UserError
+
+
+class Execution(Settings):
+    """How the work is carried out. Nothing here changes a result, so nothing becomes stale by it."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a GPU where there is one."""
+    executor: Literal["sequential", "processes", "ray"] = "processes"
+    """Clients of a round one after another, in a pool of single-threaded processes, or on a Ray cluster."""
+    workers: Positive | None = None
+    """Number of workers; null: one for each core (of the cluster)."""
+    ray_address: str | None = None
+    """Head of an existing Ray cluster; null: start one on this machine."""
+
+
+class Parameters(Settings):
+    """The whole of params.yaml: the three lists that span the matrix, and the sections."""
+
+    experiments: Annotated[list[str], Field(min_length=1)]
+    algorithms: Annotated[list[str], Field(min_length=1)]
+    alphas: Annotated[list[float | int], Field(min_length=1)]
+    execution: Execution = Execution()
+    tune: Tune | None = None
+    sections: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Parameters":
+        for alpha in self.alphas:
+            check_alpha(alpha)
+        for name in self.experiments:
+            for algorithm in self.algorithms:
+                self.experiment(name).algorithm(algorithm)
+        return self
+
+    def experiment(self, name: str) -> Experiment:
+        """The section called `name`.
+
+        Raises:
+            UserError: there is no such section.
+        """
+        if name not in self.sections:
+            raise UserError(f"unknown experiment {name!r}; allowed: {', '.join(self.sections)}")
+        return self.sections[name]
+
+    def varied(self, name: str, values: dict[str, Any]) -> Experiment:
+        """The section called `name` with other `values` by dotted key, checked as params.yaml is."""
+        tree = self.experiment(name).model_dump(by_alias=True)
+        for key, value in values.items():
+            _override(tree, key, value)
+        lists = {"experiments": [name], "algorithms": [a for a in ALGORITHM_NAMES if tree[a]], "alphas": self.alphas}
+        return _validated(Parameters, {**lists, "sections": {name: tree}}).experiment(name)
+
+    def alpha_label(self, alpha: float) -> str:
+        """`alpha` as params.yaml writes it (0.5, 1 or 1.0), which is how folders are named."""
+        check_alpha(alpha)
+        return next((str(a) for a in self.alphas if a == alpha), f"{alpha:g}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise UserError unless `alpha` is a positive, finite Dirichlet concentration."""
+    if not 0 < alpha < float("inf"):
+        raise UserError(f"alpha: {alpha} is not allowed; allowed: a number above 0")
+
+
+def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
+    """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        overrides: dotted keys and their values, e.g. `{"digits.fedmpq.lambda": 0.1}`.
+
+    Raises:
+        UserError: the file is missing or no YAML, or a key is unknown, of a wrong type or out of
+            range; the message names the key, the value and what is allowed.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is not in UTF-8: {error}") from error
+    except YAMLError as error:
+        raise UserError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path.name} holds no parameters; see the README for its layout")
+    for key, value in (overrides or {}).items():
+        _override(tree, key, value)
+    top = {key: tree.pop(key) for key in ("experiments", "algorithms", "alphas", "execution", "tune") if key in tree}
+    return _validated(Parameters, {**top, "sections": tree})
+
+
+def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
+    """`["rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set rounds=3")
+        try:
+            overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError as error:
+            raise UserError(
+                f"--set {assignment}: {value!r} is no valid YAML; allowed: KEY=VALUE, e.g. --set 'seeds=[0, 1]'"
+            ) from error
+    return overrides
+
+
+def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.get(parent)
+        if not isinstance(tree, dict):
+            raise UserError(f"unknown key {key!r}: there is no section {parent!r} in params.yaml")
+    tree[last] = value
+
+
+def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("params.yaml: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One line for one fault: the key, the value, what is allowed."""
+    path = [part for part in error["loc"] if part not in ("sections", "float", "int")]
+    key = ".".join(map(str, path))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r} (value {error['input']!r}); allowed there: {', '.join(_keys_beside(path))}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":
+        return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if error["type"] == "model_type":
+        if len(path) == 1 and key not in ("execution", "tune"):
+            return f"unknown key {key!r} (value {error['input']!r}); allowed: the sections and lists in the README"
+        return f"{key}: {error['input']!r} is not allowed; allowed: a section with keys"
+    allowed = error["msg"].replace("Input should be ", "")
+    return f"{key}: {error['input']!r} is not allowed; allowed: {allowed}"
+
+
+def _keys_beside(path: list[str | int]) -> list[str]:
+    """The keys that may stand where the last key of `path` stands."""
+    model: Any = {"execution": Execution, "tune": Tune}.get(str(path[0]), Experiment)
+    if model is Tune and len(path) > 2:
+        model = Dimension
+    elif len(path) == 3:
+        model = next(m for m in Experiment.model_fields[str(path[1])].annotation.__args__ if m is not type(None))
+    return [field.alias or name for name, field in model.model_fields.items()]
