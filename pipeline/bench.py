@@ -18,6 +18,7 @@ from fedmpq.reporting.benchmarks import as_plain_text
 from pipeline import command
 from pipeline.benchmarks import core, flower, processes, rounds, steps
 from pipeline.benchmarks.project import QUICK, Scale, Workspace
+from pipeline.report import renew
 
 Rows = Iterator[dict[str, Any]]
 MEASUREMENTS: list[tuple[tuple[str, ...], Callable[[Workspace], Rows]]] = [
@@ -27,7 +28,7 @@ MEASUREMENTS: list[tuple[tuple[str, ...], Callable[[Workspace], Rows]]] = [
     ((core.PACKING.name,), core.packing),
     ((core.ALLOCATION.name,), core.allocation),
     ((processes.MEMORY.name,), processes.memory),
-    ((flower.TIME.name, flower.MEMORY.name), flower.measure),
+    ((flower.TIME.name, flower.DEFAULT.name, flower.MEMORY.name), flower.measure),
 ]
 """What makes which rows, in their order."""
 NAMES = [name for names, _ in MEASUREMENTS for name in names]
@@ -40,7 +41,8 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME")
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write, print."""
     options = _parser().parse_args(arguments)
-    out = options.out or (None if options.only or options.quick else command.ROOT / "reports" / "benchmarks.json")
+    default = command.ROOT / "reports" / "benchmarks.json"
+    out = options.out or (None if options.only or options.quick else default)
     if torch.cuda.is_available():
         raise UserError("the benchmarks are of processors; hide the GPU from them with: CUDA_VISIBLE_DEVICES=")
     for name in FOREIGN:
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     if out:
         write_json(out, report)
+    if out == default:
+        renew(command.parameters())
     print(as_plain_text(report))
 
 

@@ -1,6 +1,5 @@
 """What becomes of a search: its runs in MLflow, its tables and figures, its section of the report."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -63,6 +62,7 @@ def publish(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog
     from fedmpq.federated.hardware import describe
     from fedmpq.reporting import figures, tuning, tuning_figures
     from fedmpq.tuning import results
+    from pipeline.report import renew
 
     name = study.space.name
     folder = command.ROOT / "reports" / name / "tuning"
@@ -77,17 +77,6 @@ def publish(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog
     row = results.row(study, study.best[0])
     measures = {name: row[name] for name in results.MEASURES if row[name] is not None}
     log.publish([trial.number for trial in study.best], measures, sorted(folder.iterdir()))
-    renew_report(parameters, name)
+    renew(parameters)
     print(f"\n{tuning.as_plain_text(found)}\n\n{found.counts}: {folder}")
     print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")
-
-
-def renew_report(parameters: Parameters, name: str) -> None:
-    """Render the report anew where there is one: DVC knows no dependency that may be absent."""
-    from fedmpq.reporting import report
-
-    if (command.ROOT / "reports" / name / "report.md").exists():
-        try:
-            report.write(command.ROOT, parameters, name)
-        except UserError as error:
-            print(f"the report is as it was: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from pipeline.benchmarks.measure import AT_LEAST, Benchmark, Samples, alternate,
 from pipeline.benchmarks.project import CLASSES, MEAN, STD, Project, Workspace
 from pipeline.benchmarks.watch import CommandFailed, Watched, watch
 
-OURS = "our FP32, float32, same clients, batches and images"
-TIME = Benchmark("flower", "a round in Flower's simulation, FedAvg in float32", OURS, ratio, AT_LEAST, 2, "x")
-MEMORY = Benchmark("flower-memory", "peak memory of Flower's simulation", OURS, ratio, AT_LEAST, 1, "x")
+ALIKE = "our FP32 in float32, same clients, batches and images"
+AS_IT_COMES = "our FP32 in the precision that it takes here, same clients, batches and images"
+TIME = Benchmark("flower", "a round in Flower's simulation, FedAvg in float32", ALIKE, ratio, AT_LEAST, 2, "x")
+DEFAULT = Benchmark("flower-default", "the same", AS_IT_COMES, ratio, AT_LEAST, 2, "x")
+MEMORY = Benchmark("flower-memory", "peak memory of Flower's simulation", ALIKE, ratio, AT_LEAST, 1, "x")
 ENVIRONMENT = Path(".venv-flower")
 PROGRAM = Path(__file__).with_name("flower_app.py")
 
@@ -36,27 +39,37 @@ def version() -> str | None:
 
 
 def measure(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """The two rows."""
+    """The three rows."""
     found = version()
     if not found:
         yield from missing(f"Flower is not installed in {ENVIRONMENT}; `make bench` does that")
         return
     project = workspace.project("flower", alike=True, precision="float32")
-    actions = (lambda: simulate(project), lambda: watch(project.training("fp32"), project.root, project.environment()))
+    default = workspace.project("flower-default", alike=True)
     try:
-        theirs, ours = alternate(*actions, times=2)
+        theirs, ours, usual = alternate(
+            lambda: simulate(project), *(partial(train, p) for p in (project, default)), times=2
+        )
     except CommandFailed as error:
         yield from missing(f"Flower {found} did not run: {error}")
         return
     note = f"Flower {found}, two runs each in turn, without each run's first round"
-    yield TIME.result(*(Samples([s for run in runs for s in round_seconds(run)], "s") for runs in (theirs, ours)), note)
+    times = [Samples([s for run in runs for s in round_seconds(run)], "s") for runs in (theirs, ours, usual)]
+    yield TIME.result(times[0], times[1], note)
+    precision = default.cell("fp32").precision
+    yield DEFAULT.result(times[0], times[2], f"{note}; ours with precision: auto, which is {precision} here")
     peaks = (Samples([run.peak / 2**20 for run in runs], "MiB") for runs in (theirs, ours))
     yield MEMORY.result(*peaks, "all processes together")
 
 
 def missing(reason: str) -> Iterator[dict[str, Any]]:
-    """The two rows where there is nothing to compare with."""
-    return (benchmark.missing(reason) for benchmark in (TIME, MEMORY))
+    """The rows where there is nothing to compare with."""
+    return (benchmark.missing(reason) for benchmark in (TIME, DEFAULT, MEMORY))
+
+
+def train(project: Project) -> Watched:
+    """Train by FP32 on the project's images and partition."""
+    return watch(project.training("fp32"), project.root, project.environment())
 
 
 def simulate(project: Project) -> Watched:

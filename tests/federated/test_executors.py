@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import tiny
+import torch
 
 from fedmpq.config import Execution
 from fedmpq.errors import UserError
@@ -48,6 +49,12 @@ def expected(settings):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_give_the_same_bytes_as_one_after_another(settings, expected, workers):
     assert outcome(settings, Processes(settings, workers)) == expected
+
+
+def test_the_threads_that_the_server_begins_with_change_nothing(settings, expected):
+    torch.set_num_threads(4)
+    assert outcome(settings, Processes(settings, 1)) == expected
+    assert torch.get_num_threads() == 1
 
 
 def test_workers_that_die_between_rounds_are_replaced(settings, expected):

@@ -43,7 +43,7 @@ def test_what_is_compared_is_called_in_turn():
 def test_without_flower_its_rows_say_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(flower, "ENVIRONMENT", tmp_path / "nowhere")
     rows = list(flower.measure(None))
-    assert [row["name"] for row in rows] == ["flower", "flower-memory"]
+    assert [row["name"] for row in rows] == ["flower", "flower-default", "flower-memory"]
     assert all(row["holds"] is None and "make bench" in row["note"] for row in rows)
 
 

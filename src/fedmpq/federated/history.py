@@ -1,14 +1,17 @@
 """The rounds of a run as rows: of rounds.csv and bits.csv, and summed up in metrics.json."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from statistics import fmean, stdev
 from typing import Any
 
 from fedmpq.federated.server import RoundRecord
 
 Row = dict[str, Any]
+ROUND = itemgetter("round")
 FULL_PRECISION = 32
 FINAL_ROUNDS = 5
 EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
@@ -29,7 +32,7 @@ class History:
     rounds: list[Row] = field(default_factory=list)
     """Rows of rounds.csv; bytes are sums over all clients and all rounds so far."""
     clients: list[Row] = field(default_factory=list)
-    """For each round and client: `round`, `client`, bits `given` and `left` (L)."""
+    """For each round, ascending, and client: `round`, `client`, bits `given` and `left` (L)."""
 
     def append(self, record: RoundRecord) -> None:
         """Add one more round."""
@@ -58,19 +61,21 @@ class History:
 
     def bits(self, round: int | None = None) -> Iterator[Row]:
         """Rows of bits.csv, of one round or of all."""
-        for client in self.clients:
-            if round in (None, client["round"]):
-                for index, layer in enumerate(self.layers):
-                    yield {
-                        "seed": self.seed,
-                        "round": client["round"],
-                        "client": client["client"],
-                        "budget": self.budgets[client["client"]],
-                        "layer": layer,
-                        "parameters": self.sizes[index],
-                        "bits_given": client["given"][index],
-                        "bits_left": client["left"][index],
-                    }
+        clients = self.clients
+        if round is not None:
+            clients = clients[bisect_left(clients, round, key=ROUND) : bisect_right(clients, round, key=ROUND)]
+        for client in clients:
+            for index, layer in enumerate(self.layers):
+                yield {
+                    "seed": self.seed,
+                    "round": client["round"],
+                    "client": client["client"],
+                    "budget": self.budgets[client["client"]],
+                    "layer": layer,
+                    "parameters": self.sizes[index],
+                    "bits_given": client["given"][index],
+                    "bits_left": client["left"][index],
+                }
 
     def weighted_bits(self, which: str) -> int:
         """Sum over rounds, clients and layers of bits `given` or `left` x weights."""
