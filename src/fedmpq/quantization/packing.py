@@ -77,7 +77,10 @@ def unpack_layers(packed: bytes | memoryview, sizes: Sequence[int], bits: Sequen
 
 
 def _by_width(bits: Sequence[int]) -> list[tuple[int, list[int]]]:
-    return [(width, [i for i, b in enumerate(bits) if b == width]) for width in sorted(set(bits))]
+    members: dict[int, list[int]] = {}
+    for layer, width in enumerate(bits):
+        members.setdefault(width, []).append(layer)
+    return sorted(members.items())
 
 
 def _fields(bits: int) -> Iterator[tuple[int, int]]:
