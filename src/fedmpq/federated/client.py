@@ -40,7 +40,7 @@ class LocalTraining(LightningModule):
             experiment: optimizer and quantizer.
             bits: bit-width of each layer (L); None: full precision.
             scales: scale of each layer (L,) that the server sent; None: full precision.
-            regularization: lambda.
+            regularization: lambda; its pull on a weight is in units of the layer's step (`bit_plane_lasso`).
         """
         super().__init__()
         self.model, self.layout, self.experiment = model, layout, experiment
