@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fedmpq.federated.hardware import available_cores
 from pipeline import command
 from pipeline.benchmarks.measure import AT_LEAST, Benchmark, Samples, alternate, ratio
 from pipeline.benchmarks.project import CLASSES, MEAN, STD, Project, Workspace
+from pipeline.benchmarks.rounds import Ideal
 from pipeline.benchmarks.watch import CommandFailed, Watched, watch
 
 ALIKE = "our FP32 in float32, same clients, batches and images"
@@ -54,8 +56,14 @@ def measure(workspace: Workspace) -> Iterator[dict[str, Any]]:
         yield from missing(f"Flower {found} did not run: {error}")
         return
     note = f"Flower {found}, two runs each in turn, without each run's first round"
+    ideal = Ideal(workspace.scale, "float32")
+    for _ in range(workspace.scale.repeats):
+        ideal.sample()
+    least = (
+        f"; plain float32 steps on these images take {median(ideal.rounds):.3g} s on all cores, without any federation"
+    )
     times = [Samples([s for run in runs for s in round_seconds(run)], "s") for runs in (theirs, ours, usual)]
-    yield TIME.result(times[0], times[1], note)
+    yield TIME.result(times[0], times[1], note + least)
     precision = default.cell("fp32").precision
     yield DEFAULT.result(times[0], times[2], f"{note}; ours with precision: auto, which is {precision} here")
     peaks = (Samples([run.peak / 2**20 for run in runs], "MiB") for runs in (theirs, ours))

@@ -67,9 +67,9 @@ def rounds(project: Project, algorithm: str, between: Callable[[], Any]) -> Iter
 class Ideal:
     """What the images of a round cost at least: plain steps on one thread, measured between the rounds."""
 
-    def __init__(self, scale: Scale):
+    def __init__(self, scale: Scale, precision: str):
         self.scale = scale
-        self.training = Plain(scale, resolve_precision("auto", torch.device("cpu")))
+        self.training = Plain(scale, precision)
         self.evaluation = Plain(scale, "float32")
         self.rounds: list[float] = []
 
@@ -86,7 +86,7 @@ class Ideal:
 
 def measured(workspace: Workspace, algorithm: str) -> tuple[list[Round], list[float]]:
     """The rounds but for the first, and the ideals measured around them."""
-    ideal = Ideal(workspace.scale)
+    ideal = Ideal(workspace.scale, resolve_precision("auto", torch.device("cpu")))
     ideal.sample()
     found = list(rounds(workspace.project(f"rounds-{algorithm}"), algorithm, ideal.sample))
     return found[1:], ideal.rounds[1:]
