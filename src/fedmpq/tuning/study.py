@@ -181,8 +181,9 @@ def _repair(path: Path) -> None:
 def _load(path: Path, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     two = space.tune.objective == "accuracy-and-bytes"
-    # The first half of a curve is steep and noisy: it says little about where a trial ends.
-    pruner = PercentilePruner(KEPT, n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=space.base.rounds // 2)
+    # Once, half-way: earlier a curve is steep and noisy, and looked at round after round most trials are once too low.
+    rounds = space.base.rounds
+    pruner = PercentilePruner(KEPT, UNPRUNED_TRIALS, n_warmup_steps=(rounds + 1) // 2, interval_steps=rounds)
     # The system releases this lock when its process dies; on Optuna's own the next one would wait.
     backend = JournalFileBackend(str(path), lock_obj=FileLock(f"{path}.lock"))
     try:
