@@ -109,6 +109,15 @@ def test_bad_trials_are_given_up(tmp_path, project):
     assert {state for state, _ in trials} == {"COMPLETE"}
 
 
+@pytest.mark.parametrize(("low", "state"), [((1, 2), "COMPLETE"), ((1, 2, 3), "PRUNED"), ((4, 5, 6), "COMPLETE")])
+def test_trials_are_judged_half_way_and_not_again(tmp_path, project, low, state):
+    def low_after_six(number, experiment):
+        return [*(row(n, 0.1 if number > 6 and n in low else 0.6) for n in range(1, 7)), Ended()]
+
+    space = project.space(trials=8, final_rounds=1, overrides={"digits": {"rounds": 6}})
+    assert run(tmp_path, space, low_after_six)[1][7][0] == state
+
+
 def test_failures_have_a_reason_and_the_search_goes_on(tmp_path, project):
     def fragile(number, experiment):
         return [row(1, 0.5), Ended("the loss is nan")] if number == 1 else peak(number, experiment)
