@@ -56,7 +56,8 @@ class Victim:
         """Remove results and everything that a later training could go on from."""
         for name in ("killed", "checkpoints"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        (self.folder / "mlflow.db").unlink(missing_ok=True)
+        for file in self.folder.glob("mlflow.db*"):
+            file.unlink()
 
     def results(self, out: str) -> dict[str, object]:
         """What has to be the same: rows but for their times, bits, and the final weights."""

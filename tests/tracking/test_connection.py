@@ -36,6 +36,23 @@ def test_processes_that_start_together_make_one_whole_database(bare):
     assert not list(folder.glob("*.tmp"))
 
 
+def test_a_new_database_begins_empty_after_one_that_was_killed_and_moved_away(bare):
+    killed = """
+import os, pathlib, sys
+from fedmpq.tracking.connection import connect
+client = connect(pathlib.Path(sys.argv[1])).client
+for number in range(20):
+    client.create_experiment(f"old {number}")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", killed, str(bare)], env=os.environ)
+    assert (bare / "mlflow.db-wal").stat().st_size > 0
+    (bare / "mlflow.db").unlink()
+    assert [found.name for found in connect(bare).client.search_experiments()] == ["Default"]
+    with sqlite3.connect(bare / "mlflow.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_a_database_of_an_older_mlflow_is_migrated(root, cell):
     with sqlite3.connect(root / "mlflow.db") as database:
         newest = database.execute("SELECT version_num FROM alembic_version").fetchone()[0]

@@ -147,6 +147,8 @@ def _create_once(database: Path) -> None:
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        for left in ("-wal", "-shm"):  # Of a database that was killed and moved away, SQLite would replay its log.
+            database.with_name(f"{database.name}{left}").unlink(missing_ok=True)
         with replacing(database) as temporary:
             SqlAlchemyStore(f"sqlite:///{temporary}", (database.parent / "mlartifacts").as_uri()).engine.dispose()
         with sqlite3.connect(database) as connection:
