@@ -165,6 +165,7 @@ def pareto_front(tuning: Tuning) -> Figure:
             textcoords="offset points",
             fontsize=7,
         )
+    panel.margins(0.12)  # room for the labels
     panel.set(xlabel="sent by a client in a round (kB)", ylabel="validation accuracy (%)")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
     _legend(figure, panel)
