@@ -23,6 +23,7 @@ TIME = Benchmark("flower", "a round in Flower's simulation, FedAvg in float32", 
 DEFAULT = Benchmark("flower-default", "the same", AS_IT_COMES, ratio, AT_LEAST, 2, "x")
 MEMORY = Benchmark("flower-memory", "peak memory of Flower's simulation", ALIKE, ratio, AT_LEAST, 1, "x")
 ENVIRONMENT = Path(".venv-flower")
+ROUNDS = 4
 PROGRAM = Path(__file__).with_name("flower_app.py")
 
 
@@ -46,8 +47,8 @@ def measure(workspace: Workspace) -> Iterator[dict[str, Any]]:
     if not found:
         yield from missing(f"Flower is not installed in {ENVIRONMENT}; `make bench` does that")
         return
-    project = workspace.project("flower", alike=True, precision="float32")
-    default = workspace.project("flower-default", alike=True)
+    project = workspace.project("flower", alike=True, rounds=ROUNDS, precision="float32")
+    default = workspace.project("flower-default", alike=True, rounds=ROUNDS)
     try:
         theirs, ours, usual = alternate(
             lambda: simulate(project), *(partial(train, p) for p in (project, default)), times=2

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.hardware import settle_process
@@ -157,5 +158,7 @@ class Worker:
 
     def _images(self, part: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (N, S, S, 3), uint8, and labels (N,) of the `train` or `test` part, on the device."""
-        arrays = (getattr(self.setup.dataset, f"{part}_{kind}")[indices] for kind in ("images", "labels"))
+        # Opened anew, for pages stay mapped as long as an array: those of all clients that ever trained.
+        dataset = Dataset.load(self.setup.data)
+        arrays = (getattr(dataset, f"{part}_{kind}")[indices] for kind in ("images", "labels"))
         return tuple(torch.from_numpy(array).to(self.setup.device) for array in arrays)

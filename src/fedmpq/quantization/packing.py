@@ -8,7 +8,6 @@ n/2 + i, and byte i of the 2-bit fields those of i, n/2 + i, n/4 + i and 3n/4 + 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from itertools import accumulate
 
 import numpy as np
@@ -40,8 +39,12 @@ def unpack(packed: bytes | memoryview, count: int, bits: int) -> Bytes:
     if len(packed) != packed_size(count, bits):
         raise ValueError(f"{count} codes of {bits} bits take {packed_size(count, bits)} bytes, not {len(packed)}")
     rows = np.frombuffer(packed, np.uint8).reshape(bits, -(-count // 8))
-    fields = [_raise(_unfold(rows[low : low + width].ravel(), width), low) for low, width in _fields(bits)]
-    codes = reduce(np.bitwise_or, fields)
+    codes: Bytes | None = None
+    for low, width in _fields(bits):
+        field = _unfold(rows[low : low + width].ravel(), width)
+        if low:
+            field *= 1 << low
+        codes = field if codes is None else np.bitwise_or(codes, field, out=codes)
     if codes[count:].any():
         raise ValueError("a filling bit behind the last code is set")
     return codes[:count]
@@ -93,14 +96,9 @@ def _fields(bits: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(codes: Bytes, low: int, width: int, bits: int) -> Bytes:
-    # Here and below, a pass over the codes that would change nothing is left out.
+    # A pass over the codes that would change nothing is left out.
     shifted = codes >> low if low else codes
     return shifted & (2**width - 1) if low + width < bits else shifted
-
-
-def _raise(field: Bytes, low: int) -> Bytes:
-    # Multiplied, since numpy shifts bytes to the left one by one.
-    return field * (1 << low) if low else field
 
 
 def _fold(field: Bytes, width: int) -> Bytes:
@@ -108,8 +106,9 @@ def _fold(field: Bytes, width: int) -> Bytes:
         return np.packbits(field)
     while width < 8:
         half = len(field) // 2
-        field = field[:half] | _raise(field[half:], width)
-        width *= 2
+        raised = field[half:] * (1 << width)  # Numpy shifts bytes to the left one by one.
+        raised |= field[:half]
+        field, width = raised, 2 * width
     return field
 
 
@@ -120,4 +119,6 @@ def _unfold(packed: Bytes, width: int) -> Bytes:
     while step > width:
         step //= 2
         packed = np.concatenate((packed, packed >> step))
-    return packed & (2**width - 1) if width < 8 else packed
+    if width < 8:
+        packed &= 2**width - 1
+    return packed
