@@ -96,11 +96,7 @@ class Worker:
             finally:
                 self.model.to(setup.device)  # The trainer leaves it on the CPU.
         trained = self.layout.flatten(self.model)
-        if not (
-            math.isfinite(training.mean_loss)
-            and trained.weights.isfinite().all()
-            and trained.remainder.isfinite().all()
-        ):
+        if not (math.isfinite(training.mean_loss) and trained.is_finite()):
             raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
         return encode(self._answer(training, trained, received), self.layout)
 

@@ -4,7 +4,7 @@ A code is cut into fields of 1, 2, 4 and 8 bits, as the binary digits of b say, 
 significant bit: 7 bits are a field of 1, one of 2 and one of 4. Bytes are made by operations on
 parts of long vectors: of n codes, byte i of the 4-bit fields holds those of the codes i and
 n/2 + i, and byte i of the 2-bit fields those of i, n/2 + i, n/4 + i and 3n/4 + i; the fields of
-1 bit stand as numpy packs them. That takes a third of the time of packing bit plane by bit plane.
+1 bit stand as numpy packs them. That takes half the time of packing bit plane by bit plane.
 """
 
 from collections.abc import Iterator, Sequence
