@@ -34,10 +34,10 @@ tune-apply: $(DONE)  ## Write the best values into params.yaml (EXPERIMENT=digit
 	@$(PY) -m pipeline.tune_apply $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(TRIAL),--trial $(TRIAL))
 
 bench: $(DONE) $(FLOWER)/complete  ## Measure speed and memory on this machine, beside PyTorch, numpy and Flower
-	@$(PY) -m pipeline.bench
+	@$(PY) -m benchmarks.bench
 
 torture: $(DONE)  ## Kill a training again and again and compare it with one left in peace
-	@$(PY) -m pipeline.torture
+	@$(PY) -m benchmarks.torture
 
 lint: $(DONE)  ## Check style and format
 	@$(PY) -m ruff check

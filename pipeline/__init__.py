@@ -1,1 +1,13 @@
-"""The stages of dvc.yaml, each a thin script: read parameters, call the package, write outputs."""
+"""The stages of dvc.yaml, each a thin script: read parameters, call the package, write outputs.
+
+Whatever starts here imports the package from beside this folder, and so does every process that it starts: the
+environment may hold another checkout's.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+_PLACES = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", ".")]
+sys.path[:0] = _PLACES
+os.environ["PYTHONPATH"] = os.pathsep.join([*_PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,5 +1,6 @@
-"""What the scripts share: where the project is, its parameters, and how errors reach a person."""
+"""What the scripts share: where the project is, its parameters, options, and how errors reach a person."""
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -15,6 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def parameters(overrides: dict[str, Any] | None = None) -> Parameters:
     """The checked parameters of params.yaml, with `overrides` by dotted key."""
     return load_parameters(ROOT / "params.yaml", overrides)
+
+
+def experiment_option(script: str, description: str | None, arguments: list[str] | None) -> str:
+    """The value of --experiment, the one option of a stage that works on a whole experiment."""
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{script}", description=description)
+    parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
+    return parser.parse_args(arguments).experiment
 
 
 def entry(main: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,5 @@
 """Accuracy of all algorithms over rounds in one table, for `dvc plots`: reports/curves/<experiment>.csv."""
 
-import argparse
 from itertools import product
 from pathlib import Path
 
@@ -38,9 +37,7 @@ def curves(results: Path, algorithms: list[str], alphas: list[str]) -> pd.DataFr
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.curves", description=__doc__)
-    parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
-    name = parser.parse_args(arguments).experiment
+    name = command.experiment_option("curves", __doc__, arguments)
     parameters = command.parameters()
     parameters.experiment(name)
     alphas = [parameters.alpha_label(alpha) for alpha in parameters.alphas]

@@ -1,6 +1,5 @@
 """Divide an experiment's training images among its clients: data/partitions/<experiment>/alpha-<alpha>/."""
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from fedmpq.config import Experiment
 from fedmpq.data.arrays import Dataset
-from fedmpq.data.partition import draw_partition, training_samples, typical_classes
+from fedmpq.data.dirichlet import draw_partition, training_samples, typical_classes
 from fedmpq.files import replacing
 from pipeline import command
 
@@ -23,19 +22,19 @@ def write_partitions(dataset: Dataset, experiment: Experiment, alpha: float, enf
         The number of classes that make up 90 % of a client's images, median over clients and seeds.
     """
     folder.mkdir(parents=True)
-    classes, typical = len(dataset.classes), []
+    classes, typical, settings = len(dataset.classes), [], experiment.partition
     with (folder / "counts.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["seed", "client", *(f"label_{label}" for label in range(classes))])
-        for seed in experiment.seeds:
+        for seed in settings.seeds:
             partition = draw_partition(
                 dataset.train_labels,
-                experiment.clients,
+                settings.clients,
                 alpha,
                 seed,
-                min_samples=experiment.min_samples if enforce else 0,
-                max_redraws=experiment.max_redraws,
-                samples=training_samples(dataset.train_labels, experiment.train_samples, seed),
+                min_samples=settings.min_samples if enforce else 0,
+                max_redraws=settings.max_redraws,
+                samples=training_samples(dataset.train_labels, experiment.data.train_samples, seed),
             )
             partition.save(folder / f"seed-{seed}.npz")
             counts = partition.counts(dataset.train_labels, classes)
@@ -47,9 +46,7 @@ def write_partitions(dataset: Dataset, experiment: Experiment, alpha: float, enf
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.partition", description=__doc__)
-    parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
-    name = parser.parse_args(arguments).experiment
+    name = command.experiment_option("partition", __doc__, arguments)
     parameters = command.parameters()
     experiment = parameters.experiment(name)
     dataset = Dataset.load(command.ROOT / "data" / "prepared" / name)

@@ -1,6 +1,5 @@
 """Decode an experiment's data set into memory-mapped arrays: data/prepared/<experiment>/."""
 
-import argparse
 import os
 from pathlib import Path
 
@@ -21,13 +20,11 @@ def data_folder(name: str) -> Path:
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.prepare", description=__doc__)
-    parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
-    name = parser.parse_args(arguments).experiment
+    name = command.experiment_option("prepare", __doc__, arguments)
     experiment = command.parameters().experiment(name)
-    folder = data_folder(experiment.data)
-    source = open_source(experiment.data, folder / "raw", folder / "downloads")
-    prepare(experiment.data, source, experiment.image_size, command.ROOT / "data" / "prepared" / name)
+    folder = data_folder(experiment.data.source)
+    source = open_source(experiment.data.source, folder / "raw", folder / "downloads")
+    prepare(experiment.data.source, source, experiment.data.image_size, command.ROOT / "data" / "prepared" / name)
     sizes = f"{len(source.train.labels)} training and {len(source.test.labels)} test images"
     print(f"{name}: {sizes} of {len(source.classes)} classes, from {source.description}")
 

@@ -8,21 +8,22 @@ from tqdm import tqdm
 from fedmpq.config import Execution
 
 if TYPE_CHECKING:
-    from fedmpq.federated.training import Cell
+    from fedmpq.engine.cell import Cell
 
 
 def outline(cell: "Cell", execution: Execution) -> str:
     """One line on what lies ahead: clients, images, rounds, memory."""
-    from fedmpq.federated.footprint import expected_memory, workers
+    from fedmpq.engine.footprint import expected_memory, workers
 
-    experiment, setup = cell.experiment, cell.setup(cell.experiment.seeds[0])
-    train, test = len(setup.partition.indices), len(setup.evaluation_images[1])
-    asked = "" if experiment.asked == experiment.clients else f" ({experiment.asked} a round)"
+    experiment, setup = cell.experiment, cell.setup(cell.experiment.partition.seeds[0])
+    clients, training = experiment.partition.clients, experiment.training
+    images, tested = len(setup.partition.indices), len(setup.evaluation_images[1])
+    asked = "" if experiment.asked == clients else f" ({experiment.asked} a round)"
     return (
-        f"{title(cell)}: {counted(experiment.clients, 'client')}{asked}, {train:,} training and {test:,} test images,"
-        f" {counted(experiment.rounds, 'round')} of {counted(experiment.local_epochs, 'epoch')},"
-        f" {counted(len(experiment.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB of memory"
-        f" for {counted(workers(execution), 'worker')}"
+        f"{title(cell)}: {counted(clients, 'client')}{asked}, {images:,} training and {tested:,} test images,"
+        f" {counted(training.rounds, 'round')} of {counted(training.local_epochs, 'epoch')},"
+        f" {counted(len(experiment.partition.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB"
+        f" of memory for {counted(workers(execution), 'worker')}"
     )
 
 

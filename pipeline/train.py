@@ -13,7 +13,8 @@ from pipeline import command
 from pipeline.progress import Progress, outline, title
 
 if TYPE_CHECKING:
-    from fedmpq.federated.training import Cell, SeedRun
+    from fedmpq.engine.cell import Cell
+    from fedmpq.engine.seed_run import SeedRun
 
 
 @command.entry
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = options.out or command.ROOT / _result_folder(parameters, options)
     start_importing(parameters)
     # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
-    from fedmpq.federated.training import Cell
+    from fedmpq.engine.cell import Cell
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
     refuse_other_results(cell, out, options.overwrite)
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipeline.train",
         description=__doc__,
         epilog="example: python -m pipeline.train --experiment digits --algorithm fedmpq --alpha 0.5"
-        " --set rounds=3 --set fedmpq.lambda=0.3 --out results/try",
+        " --set training.rounds=3 --set fedmpq.lambda=0.3 --out results/try",
     )
     parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
     parser.add_argument("--algorithm", required=True, metavar="NAME", help="fp32, fpq8, aqfl, fedmpq or pruning")
@@ -88,13 +89,14 @@ def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
-    from fedmpq.federated.training import SeedRun, write_results
+    from fedmpq.engine.results import write_results
+    from fedmpq.engine.seed_run import SeedRun
     from fedmpq.tracking import seal
 
-    runs = [SeedRun(cell, seed) for seed in cell.experiment.seeds]
+    runs = [SeedRun(cell, seed) for seed in cell.experiment.partition.seeds]
     print(outline(cell, parameters.execution), flush=True)
     for index, run in enumerate(runs):
-        later = sum(cell.experiment.rounds - other.done for other in runs[index + 1 :])
+        later = sum(cell.experiment.training.rounds - other.done for other in runs[index + 1 :])
         with run.lock():
             train_seed(run, parameters, later)
     write_results(cell, [run.history for run in runs], parameters.execution, out)
@@ -109,7 +111,7 @@ def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
     """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
     from fedmpq.tracking import Run, round_metrics
 
-    cell = run.cell
+    cell, rounds = run.cell, run.cell.experiment.training.rounds
     tracked = Run.start(
         command.ROOT,
         experiment=cell.name,
@@ -121,7 +123,10 @@ def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
         run_id=run.run_id,
     )
     run.run_id = tracked.run_id
-    with tracked, Progress(f"{title(cell)} seed {run.seed}", run.done, cell.experiment.rounds, later) as progress:
+    with (
+        tracked,
+        Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later) as progress,
+    ):
         for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.
             tracked.log_round(round_metrics(row, run.history.bits(row["round"])), row["round"])
         for row, bits in run.rounds(parameters.execution):

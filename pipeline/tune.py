@@ -90,7 +90,7 @@ def identity(plan: "Plan", space: Space, precision: str) -> dict[str, Any]:
 
 def warn_of_other_code(study: "Study") -> None:
     """Say so where earlier trials were trained by other code than the next ones will be."""
-    from fedmpq.federated.training import code_files
+    from fedmpq.engine.training import code_files
 
     digest = sha256(*code_files(study.space.base.model))
     if not study.settled:

@@ -59,7 +59,7 @@ def log_trials(study: "Study", log: "StudyLog") -> None:
 
 def publish(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog") -> None:
     """Write the tables and figures, bring them into the report and MLflow, and show the best trials."""
-    from fedmpq.federated.hardware import describe
+    from fedmpq.engine.hardware import describe
     from fedmpq.reporting import figures, tuning, tuning_figures
     from fedmpq.tuning import results
     from pipeline.report import renew

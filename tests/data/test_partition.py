@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpq.data.partition import (
-    Partition,
+from fedmpq.data.dirichlet import (
     apportion,
     draw_partition,
     stratified_subset,
@@ -12,6 +11,7 @@ from fedmpq.data.partition import (
     typical_classes,
     validation_split,
 )
+from fedmpq.data.partition import Partition
 from fedmpq.errors import UserError
 
 LABELS = st.lists(st.integers(0, 12), min_size=1, max_size=200).map(lambda values: np.array(values, dtype=np.int64))

@@ -2,10 +2,9 @@
 
 import tiny
 
-from fedmpq.federated.executors import Sequential
-from fedmpq.federated.pool import Failure
+from fedmpq.engine.executors import Sequential
 from fedmpq.federated.server import Federation
-from fedmpq.federated.setup import TrainTask
+from fedmpq.federated.tasks import Failure, TrainTask
 
 
 class Interfering:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from runs import content, federation
 
 from fedmpq.data.batches import Batches, normalize
+from fedmpq.engine.executors import Sequential
 from fedmpq.federated.allocation import Consensus
-from fedmpq.federated.executors import Sequential
 from fedmpq.federated.messages import Kind, decode
 from fedmpq.federated.server import Federation, ServerState
 from fedmpq.models import build_model

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fedmpq.data.batches import normalize
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.messages import Kind, Message, decode, encode
-from fedmpq.federated.setup import EvaluateTask, TaskFailed, TrainTask
+from fedmpq.federated.tasks import EvaluateTask, TaskFailed, TrainTask
 from fedmpq.federated.worker import Worker
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import scale_of

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
+from fedmpq.engine.training import CODE
 from ruamel.yaml import YAML
 
 from fedmpq.config import ALGORITHM_NAMES, Experiment
-from fedmpq.federated.training import CODE
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmpq.data.partition import training_samples
+from fedmpq.data.dirichlet import training_samples
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, encode
-from fedmpq.federated.setup import TrainTask
+from fedmpq.federated.tasks import TrainTask
 from fedmpq.quantization.codes import Grid
 from fedmpq.seeding import torch_generator
 from fedmpq.tuning import trial

@@ -2,6 +2,7 @@
 
 from fedmpq.config.experiment import (
     ALGORITHM_NAMES,
+    GROUPS,
     MAX_BITS,
     Algorithms,
     AlgorithmSettings,
@@ -13,6 +14,7 @@ from fedmpq.config.tune import Dimension, Tune
 
 __all__ = [
     "ALGORITHM_NAMES",
+    "GROUPS",
     "MAX_BITS",
     "AlgorithmSettings",
     "Algorithms",

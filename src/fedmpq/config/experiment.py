@@ -1,4 +1,4 @@
-"""One section of params.yaml: an experiment, and what each algorithm has of its own."""
+"""One section of params.yaml: an experiment in groups, in the order of the pipeline, then its algorithms."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,104 @@ from fedmpq.errors import UserError
 
 MAX_BITS = 8
 Share = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
+
+
+class DataSettings(Settings):
+    """Which images, and what is done to them."""
+
+    source: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    """A built-in data set, a folder of the user's own under data/raw/, or owner/name on the Hugging Face Hub."""
+    image_column: str | None
+    """Of a table; null: the one that holds images."""
+    label_column: str | None
+    """Of a table; null: the one that holds classes."""
+    image_size: Annotated[int, Field(ge=8, le=512)] | None
+    """Side in pixels to which images are scaled and cropped; null: as they are stored."""
+    train_samples: Positive | None
+    """Use this many training images (stratified, by the seed); null: all of them."""
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training images that tuning holds out and measures on."""
+    flip: bool
+    """Augment: mirror each training image with probability 1/2."""
+    crop_padding: Annotated[int, Field(ge=0, le=64)]
+    """Augment: pad by so many pixels on each side and crop at random; 0: off."""
+
+
+class PartitionSettings(Settings):
+    """How the training images are divided among the clients."""
+
+    clients: Positive
+    """Number of clients, N."""
+    min_samples: Positive
+    """A partition that gives a client fewer images is drawn again."""
+    max_redraws: Annotated[int, Field(ge=0, le=1_000_000)]
+    """How often it is drawn again before giving up with an error."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Every algorithm runs once for each seed."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PartitionSettings":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} has a seed twice; allowed: different seeds")
+        return self
+
+
+class ModelSettings(Settings):
+    """The network, and how many bits it may take."""
+
+    network: Annotated[str, Field(min_length=1)]
+    """`resnet<6n+2>`, or `package.module:factory` of the user's own."""
+    budgets: list[Annotated[float, Field(ge=1, le=MAX_BITS)]]
+    """Average bits per weight that each client can hold, one number a client."""
+    activation_bits: Bits | None
+    """Bits of the activations while clients train; null: floating point."""
+    quantizer: Literal["full-range", "normal"]
+    """How a layer's scale is found from its weights."""
+
+
+class TrainingSettings(Settings):
+    """What clients and server compute."""
+
+    rounds: Positive
+    """Global rounds, T."""
+    local_epochs: Positive
+    """Passes over its own images that a client makes in a round, E."""
+    batch_size: Positive
+    """Images in a batch."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate of SGD."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Weight decay of SGD."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """Arithmetic of training; auto: bfloat16 autocast where the hardware has it."""
+    averaging: Literal["samples", "uniform"]
+    """Weight of a client in the server's average: its number of images, or one."""
+    evaluate_quantized: bool
+    """Evaluate each round, besides, the global model at every client's bit-widths."""
+
+
+class ParticipationSettings(Settings):
+    """Who takes part in a round, who answers, and how long that takes in simulated time."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the clients that take part in a round (at least one does)."""
+    min_answers: Positive
+    """With fewer accepted answers a round is repeated, with others as far as there are any."""
+    max_repeats: Annotated[int, Field(ge=0)]
+    """How often a round is repeated before giving up with an error."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Probability that a client that is asked gives no answer."""
+    deadline: Annotated[float, Field(gt=0)] | None
+    """Simulated seconds after which an answer is not waited for; null: all are."""
+    images_per_second: Annotated[float, Field(gt=0)]
+    """Simulated speed at which a median client trains."""
+    bandwidth: Annotated[float, Field(gt=0)]
+    """Simulated bytes per second to and from a median client."""
+    speed_spread: Annotated[float, Field(ge=0, le=3)]
+    """Standard deviation over clients of the logarithms of both; 0: all are alike."""
 
 
 class AlgorithmSettings(Settings):
@@ -25,7 +123,7 @@ class FedMPQSettings(AlgorithmSettings):
     """Strength of the group Lasso on the bit planes (supplement, section 3)."""
     epsilon: Share
     """A layer loses its most significant bit while that plane's share of ones is below this."""
-    min_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] = 1
+    min_bits: Bits = 1
     """No layer gets fewer bits than this."""
 
 
@@ -50,95 +148,35 @@ ALGORITHM_NAMES = tuple(Algorithms.model_fields)
 class Experiment(Algorithms):
     """One section of params.yaml."""
 
-    data: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    """A built-in data set, or the name of a folder of the user's own under data/raw/."""
-    image_size: Annotated[int, Field(ge=8, le=512)] | None
-    """Side in pixels to which images are scaled; null: as they are stored."""
-    train_samples: Positive | None
-    """Use this many training images (stratified, by the seed); null: all of them."""
-    validation: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the training images that tuning holds out and measures on."""
-    flip: bool
-    """Augment: mirror each training image with probability 1/2."""
-    crop_padding: Annotated[int, Field(ge=0, le=64)]
-    """Augment: pad by so many pixels on each side and crop at random; 0: off."""
-
-    clients: Positive
-    """Number of clients, N."""
-    budgets: list[Annotated[float, Field(ge=1, le=MAX_BITS)]]
-    """Average bits per weight that each client can hold, one number a client."""
-    min_samples: Annotated[int, Field(ge=1)]
-    """A partition that gives a client fewer images is drawn again."""
-    max_redraws: Annotated[int, Field(ge=0, le=1_000_000)]
-    """How often it is drawn again before giving up with an error."""
-
-    model: Annotated[str, Field(min_length=1)]
-    """`resnet<6n+2>`, or `package.module:factory` of the user's own."""
-    activation_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] | None
-    """Bits of the activations while clients train; null: floating point."""
-    quantizer: Literal["full-range", "normal"]
-    """How a layer's scale is found from its weights."""
-
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Every algorithm runs once for each seed."""
-    rounds: Positive
-    """Global rounds, T."""
-    participation: Annotated[float, Field(gt=0, le=1)]
-    """Share of the clients that take part in a round (at least one does)."""
-    min_answers: Positive
-    """With fewer accepted answers a round is repeated, with others as far as there are any."""
-    max_repeats: Annotated[int, Field(ge=0)]
-    """How often a round is repeated before giving up with an error."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Probability that a client that is asked gives no answer."""
-    deadline: Annotated[float, Field(gt=0)] | None
-    """Simulated seconds after which an answer is not waited for; null: all are."""
-    images_per_second: Annotated[float, Field(gt=0)]
-    """Simulated speed at which a median client trains."""
-    bandwidth: Annotated[float, Field(gt=0)]
-    """Simulated bytes per second to and from a median client."""
-    speed_spread: Annotated[float, Field(ge=0, le=3)]
-    """Standard deviation over clients of the logarithms of both; 0: all are alike."""
-    averaging: Literal["samples", "uniform"]
-    """Weight of a client in the server's average: its number of images, or one."""
-    local_epochs: Positive
-    """Passes over its own images that a client makes in a round, E."""
-    batch_size: Positive
-    """Images in a batch."""
-    lr: Annotated[float, Field(gt=0)]
-    """Learning rate of SGD."""
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    """Momentum of SGD."""
-    weight_decay: Annotated[float, Field(ge=0)]
-    """Weight decay of SGD."""
-    precision: Literal["auto", "float32", "bfloat16"]
-    """Arithmetic of training; auto: bfloat16 autocast where the hardware has it."""
-    evaluate_quantized: bool
-    """Evaluate each round, besides, the global model at every client's bit-widths."""
+    data: DataSettings
+    partition: PartitionSettings
+    model: ModelSettings
+    training: TrainingSettings
+    participation: ParticipationSettings
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
-        if len(self.budgets) != self.clients:
+        clients, budgets, answers = self.partition.clients, self.model.budgets, self.participation.min_answers
+        if len(budgets) != clients:
             raise ValueError(
-                f"budgets: {len(self.budgets)} numbers are given; allowed: one for each of the {self.clients} clients"
+                f"model.budgets: {len(budgets)} numbers are given; allowed: one for each of the {clients} clients"
             )
-        if self.min_answers > self.asked:
-            raise ValueError(f"min_answers: {self.min_answers} is not allowed; allowed: 1 to {self.asked}, those asked")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} has a seed twice; allowed: different seeds")
+        if answers > self.asked:
+            raise ValueError(
+                f"participation.min_answers: {answers} is not allowed; allowed: 1 to {self.asked}, those asked"
+            )
         for name in ("fedmpq", "pruning"):
             settings = getattr(self, name)
-            if settings and settings.min_bits > min(self.budgets):
+            if settings and settings.min_bits > min(budgets):
                 raise ValueError(
-                    f"{name}.min_bits: {settings.min_bits} is above the smallest budget;"
-                    f" allowed: 1 to {min(self.budgets):g}"
+                    f"{name}.min_bits: {settings.min_bits} is above the smallest budget; allowed: 1 to {min(budgets):g}"
                 )
         return self
 
     @property
     def asked(self) -> int:
         """Clients that are asked in a round: their share, halves up, and at least one."""
-        return max(1, int(self.participation * self.clients + 0.5))
+        return max(1, int(self.participation.share * self.partition.clients + 0.5))
 
     def algorithm(self, name: str) -> AlgorithmSettings:
         """The settings of the algorithm called `name`.
@@ -154,7 +192,13 @@ class Experiment(Algorithms):
         return settings
 
     def flat(self, algorithm: str) -> dict[str, Any]:
-        """What determines a run by `algorithm`, but for the seed, by dotted key."""
-        shared = self.model_dump(exclude={*ALGORITHM_NAMES, "validation", "seeds"})
-        own = self.algorithm(algorithm).model_dump(by_alias=True)
-        return shared | {f"{algorithm}.{key}": value for key, value in own.items()}
+        """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
+        groups = self.model_dump(exclude={*ALGORITHM_NAMES})
+        shared = {f"{group}.{key}": value for group, keys in groups.items() for key, value in keys.items()}
+        for key in ("data.validation", "partition.seeds"):
+            del shared[key]
+        return shared | self.algorithm(algorithm).model_dump(by_alias=True)
+
+
+GROUPS = {name: field.annotation for name, field in Experiment.model_fields.items() if name not in ALGORITHM_NAMES}
+"""The groups of an experiment that all algorithms share, and their types."""

@@ -1,15 +1,19 @@
 """params.yaml as a whole: reading it, overriding it, and saying what is wrong with it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from fedmpq.config.experiment import ALGORITHM_NAMES, Experiment
+from fedmpq.config.experiment import ALGORITHM_NAMES, GROUPS, Experiment
 from fedmpq.config.settings import Positive, Settings
 from fedmpq.config.tune import Dimension, Tune
 from fedmpq.errors import UserError
+
+LISTS_AND_TOOLS = ("experiments", "algorithms", "alphas", "execution", "tune")
+"""What stands at the top of params.yaml beside `defaults` and the experiments."""
 
 
 class Execution(Settings):
@@ -97,24 +101,44 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
         raise UserError(f"{path.name} holds no parameters; see the README for its layout")
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
-    top = {key: tree.pop(key) for key in ("experiments", "algorithms", "alphas", "execution", "tune") if key in tree}
+    _check_defaults(tree.pop("defaults", {}))
+    top = {key: tree.pop(key) for key in LISTS_AND_TOOLS if key in tree}
     return _validated(Parameters, {**top, "sections": tree})
 
 
 def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
-    """`["rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
+    """`["training.rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
     overrides = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set rounds=3")
+            raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set training.rounds=3")
         try:
             overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
             raise UserError(
-                f"--set {assignment}: {value!r} is no valid YAML; allowed: KEY=VALUE, e.g. --set 'seeds=[0, 1]'"
+                f"--set {assignment}: {value!r} is no valid YAML;"
+                " allowed: KEY=VALUE, e.g. --set 'partition.seeds=[0, 1]'"
             ) from error
     return overrides
+
+
+def _check_defaults(defaults: Any) -> None:
+    """Raise UserError for a key that no experiment could merge; values are checked where they are merged."""
+    for group, keys in _mapping("defaults", defaults):
+        for path in [
+            ("defaults", group),
+            *(("defaults", group, key) for key, _ in _mapping(f"defaults.{group}", keys)),
+        ]:
+            allowed = _keys_beside(path)
+            if path[-1] not in allowed:
+                raise UserError(f"params.yaml: unknown key {'.'.join(path)!r}; allowed there: {', '.join(allowed)}")
+
+
+def _mapping(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise UserError(f"params.yaml: {key}: {value!r} is not allowed; allowed: a group of keys")
+    return ((str(name), inner) for name, inner in value.items())
 
 
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -136,26 +160,34 @@ def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
 def _explain(error: dict[str, Any]) -> str:
     """One line for one fault: the key, the value, what is allowed."""
     path = [part for part in error["loc"] if part not in ("sections", "float", "int")]
-    key = ".".join(map(str, path))
+    key, value = ".".join(map(str, path)), error["input"]
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r} (value {error['input']!r}); allowed there: {', '.join(_keys_beside(path))}"
+        where = _place(path) or f"allowed there: {', '.join(_keys_beside(path))}"
+        return f"unknown key {key!r} (value {value!r}); {where}"
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
     if error["type"] == "model_type":
-        if len(path) == 1 and key not in ("execution", "tune"):
-            return f"unknown key {key!r} (value {error['input']!r}); allowed: the sections and lists in the README"
-        return f"{key}: {error['input']!r} is not allowed; allowed: a section with keys"
+        if len(path) == 1 and key not in LISTS_AND_TOOLS:
+            return f"unknown key {key!r} (value {value!r}); allowed: the sections and lists in the README"
+        return f"{key}: {value!r} is not allowed; allowed: a group of the keys {', '.join(_keys_beside([*path, '']))}"
     allowed = error["msg"].replace("Input should be ", "")
-    return f"{key}: {error['input']!r} is not allowed; allowed: {allowed}"
+    return f"{key}: {value!r} is not allowed; allowed: {allowed}"
 
 
-def _keys_beside(path: list[str | int]) -> list[str]:
+def _place(path: list[str | int]) -> str | None:
+    """Where a key that has lost its group belongs."""
+    found = [group for group, model in GROUPS.items() if len(path) == 2 and path[1] in model.model_fields]
+    return f"it belongs to a group: {path[0]}.{found[0]}.{path[1]}" if found else None
+
+
+def _keys_beside(path: Sequence[str | int]) -> list[str]:
     """The keys that may stand where the last key of `path` stands."""
     model: Any = {"execution": Execution, "tune": Tune}.get(str(path[0]), Experiment)
     if model is Tune and len(path) > 2:
         model = Dimension
-    elif len(path) == 3:
-        model = next(m for m in Experiment.model_fields[str(path[1])].annotation.__args__ if m is not type(None))
+    elif model is Experiment and len(path) > 2:
+        annotation = Experiment.model_fields[str(path[1])].annotation
+        model = next(m for m in getattr(annotation, "__args__", (annotation,)) if m is not type(None))
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -8,9 +8,9 @@ from urllib.error import URLError
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmpq.data.dirichlet import validation_split
 from fedmpq.data.folder import folder_source
 from fedmpq.data.parquet import parquet_source
-from fedmpq.data.partition import validation_split
 from fedmpq.data.splits import Encoded, Source, Split
 from fedmpq.errors import UserError
 from fedmpq.files import replacing

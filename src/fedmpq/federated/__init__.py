@@ -1,1 +1,1 @@
-"""Algorithms, allocation of bits, client, messages, server round, executors."""
+"""The method: algorithms, allocation of bits, client, messages, server round."""

@@ -61,7 +61,7 @@ class LocalTraining(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with the experiment's learning rate, momentum and weight decay."""
-        settings = self.experiment
+        settings = self.experiment.training
         return torch.optim.SGD(
             self.model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=True
         )
@@ -97,7 +97,7 @@ class LocalTraining(LightningModule):
         A range that shrank with the largest weight would never leave the most significant plane
         sparse. The scale of a binary layer is its mean magnitude and follows both ways.
         """
-        quantizer = self.experiment.quantizer
+        quantizer = self.experiment.model.quantizer
         found = torch.stack([scale_of(w, b, quantizer) for w, b in zip(weights, self.bits, strict=True)])
         self.scales = torch.where(self.binary, found, torch.maximum(found, self.scales))
 

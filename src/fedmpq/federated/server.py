@@ -10,13 +10,11 @@ import torch
 from fedmpq.errors import UserError
 from fedmpq.federated.aggregation import Average
 from fedmpq.federated.allocation import Consensus
-from fedmpq.federated.executors import Executor
-from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
-from fedmpq.federated.pool import Failure
-from fedmpq.federated.setup import EVALUATION_CHUNK, EvaluateTask, Setup, TrainTask
+from fedmpq.federated.setup import Setup
+from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Executor, Failure, TrainTask
 from fedmpq.quantization.codes import scale_of
 
 
@@ -79,7 +77,7 @@ class Federation:
     """One run: the server's side of it, on an executor that carries the clients."""
 
     def __init__(self, setup: Setup, executor: Executor):
-        settle_process()
+        torch.set_num_threads(1)  # Other numbers of threads take sums in another order.
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
         self.participation = Participation(setup.experiment, setup.seed)
@@ -94,7 +92,7 @@ class Federation:
             UserError: too few clients gave an answer, however often the round was repeated.
         """
         state = state or self.initial
-        while state.round < self.experiment.rounds:
+        while state.round < self.experiment.training.rounds:
             record = self._round(state)
             state = record.state
             yield record
@@ -106,12 +104,12 @@ class Federation:
         state = ServerState(number, average.model(), average.consensus())
         accuracy, loss = self.evaluate(state.model, number)
         seconds = time.perf_counter() - started
-        devices = self._device_accuracy(state, number) if self.experiment.evaluate_quantized else None
+        devices = self._device_accuracy(state, number) if self.experiment.training.evaluate_quantized else None
         return RoundRecord(state, accuracy, loss, average.loss, exchange, clients, seconds, devices)
 
     def _answers(self, state: ServerState, number: int, exchange: Exchange) -> tuple[Average, list[ClientRecord]]:
         """The averages over enough answers, and who gave them; repeated with others where there are too few."""
-        settings, tried = self.experiment, set()
+        settings, tried = self.experiment.participation, set()
         for attempt in range(settings.max_repeats + 1):
             asked = self.participation.choose(number, attempt, tried)
             tried.update(asked)
@@ -123,7 +121,7 @@ class Federation:
             answers, waited = self._train(number, {client: downlinks[client] for client in present}, exchange)
             missing = settings.deadline is not None and len(answers) < len(asked)
             exchange.simulated_seconds += settings.deadline if missing else waited
-            average = Average(state.model, self.algorithm.settings.aggregation, settings.averaging, settings.budgets)
+            average = self._average(state)
             clients = [
                 record
                 for client in sorted(answers)
@@ -139,21 +137,25 @@ class Federation:
             + "".join(f"; client {client}: {reason}" for client, reason in list(exchange.reasons.items())[:3])
         )
 
+    def _average(self, state: ServerState) -> Average:
+        aggregation, experiment = self.algorithm.settings.aggregation, self.experiment
+        return Average(state.model, aggregation, experiment.training.averaging, experiment.model.budgets)
+
     def downlink(self, state: ServerState, number: int, client: int) -> bytes:
         """The global model, encoded at the bit-widths that the algorithm allocates to `client`."""
-        bits = self.algorithm.allocate(self.layout.sizes, self.experiment.budgets[client], state.consensus)
+        bits = self.algorithm.allocate(self.layout.sizes, self.experiment.model.budgets[client], state.consensus)
         return self._encoded(state.model, bits, number, client)
 
     def _encoded(self, model: FlatModel, bits: Bits, number: int, client: int) -> bytes:
         scales = None
         if bits is not None:
             layers = zip(model.weights.split(self.layout.sizes), bits, strict=True)
-            scales = torch.stack([scale_of(weights, b, self.experiment.quantizer) for weights, b in layers])
+            scales = torch.stack([scale_of(weights, b, self.experiment.model.quantizer) for weights, b in layers])
         return encode(Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model), self.layout)
 
     def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> tuple[dict[int, bytes], float]:
         """The answers that arrive in time, and when the last of them does, in simulated seconds."""
-        partition, epochs = self.setup.partition, self.experiment.local_epochs
+        partition, epochs = self.setup.partition, self.experiment.training.local_epochs
         images = {client: epochs * len(partition.client(client)) for client in downlinks}
         tasks = [TrainTask(number, client, data, cost=images[client]) for client, data in downlinks.items()]
         answers, waited = {}, 0.0
@@ -201,7 +203,7 @@ class Federation:
         return sum(correct) / size, sum(losses) / size
 
     def _device_accuracy(self, state: ServerState, number: int) -> float:
-        budgets = self.experiment.budgets
+        budgets = self.experiment.model.budgets
         allocated = {b: self.algorithm.allocate(self.layout.sizes, b, state.consensus) for b in set(budgets)}
         accuracy = {bits: self.evaluate(state.model, number, bits)[0] for bits in set(allocated.values())}
         return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)

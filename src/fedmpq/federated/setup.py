@@ -1,9 +1,8 @@
-"""What determines a run, and the two tasks into which its work is divided."""
+"""What determines a run."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,14 +13,8 @@ from fedmpq.config import Experiment
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
 from fedmpq.federated.activations import ActivationQuantizer
-from fedmpq.federated.algorithms import ALGORITHMS, Algorithm
+from fedmpq.federated.algorithms import Algorithm, build_algorithm
 from fedmpq.models import build_model
-
-if TYPE_CHECKING:
-    from fedmpq.federated.worker import Worker
-
-EVALUATION_CHUNK = 1000
-"""Images that one evaluation task takes: fixed, so that sums do not depend on the workers."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Setup:
     @cached_property
     def algorithm(self) -> Algorithm:
         """The algorithm of this run."""
-        return ALGORITHMS[self.algorithm_name](self.experiment.algorithm(self.algorithm_name))
+        return build_algorithm(self.algorithm_name, self.experiment.algorithm(self.algorithm_name))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -52,8 +45,10 @@ class Setup:
 
     def build_model(self) -> tuple[nn.Module, ActivationQuantizer | None]:
         """The network with its initial weights, and the quantizer of its activations if it has one."""
-        model = build_model(self.experiment.model, len(self.dataset.classes), self.dataset.image_size, self.seed)
-        bits = self.experiment.activation_bits if self.algorithm.quantizes_activations else None
+        model = build_model(
+            self.experiment.model.network, len(self.dataset.classes), self.dataset.image_size, self.seed
+        )
+        bits = self.experiment.model.activation_bits if self.algorithm.quantizes_activations else None
         return model, ActivationQuantizer(model, bits) if bits else None
 
     @property
@@ -66,41 +61,3 @@ class Setup:
     def __getstate__(self) -> dict:
         # Memory maps are opened anew by each process: pickled, they would travel as whole arrays.
         return {key: value for key, value in self.__dict__.items() if key not in ("algorithm", "dataset")}
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """Train one client for a round."""
-
-    round: int
-    client: int
-    downlink: bytes
-    """The encoded model that it starts from."""
-    cost: int
-    """Images to process, by which tasks are ordered."""
-
-    def run(self, worker: "Worker") -> bytes:
-        """The encoded answer."""
-        return worker.train(self)
-
-
-@dataclass(frozen=True)
-class EvaluateTask:
-    """Evaluate a model on one chunk of the evaluation images."""
-
-    round: int
-    model: bytes
-    start: int
-    quantized_activations: bool
-    cost: int = 0
-
-    def run(self, worker: "Worker") -> tuple[int, float]:
-        """Correct predictions and sum of the losses."""
-        return worker.evaluate(self)
-
-
-Task = TrainTask | EvaluateTask
-
-
-class TaskFailed(Exception):
-    """A client could not give an answer; the text is its reason."""

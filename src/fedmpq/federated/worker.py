@@ -16,10 +16,10 @@ from torch import Tensor
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
 from fedmpq.federated.client import LocalTraining
-from fedmpq.federated.hardware import settle_process
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, decode, encode
-from fedmpq.federated.setup import EVALUATION_CHUNK, EvaluateTask, Setup, TaskFailed, TrainTask
+from fedmpq.federated.setup import Setup
+from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
 from fedmpq.seeding import forked_rng
 
 EVALUATION_BATCH = 100
@@ -61,7 +61,7 @@ class Worker:
     """A model, built once, and access to the data. Results depend on the task alone."""
 
     def __init__(self, setup: Setup):
-        settle_process()
+        torch.set_num_threads(1)  # Other numbers of threads take sums in another order.
         self.setup = setup
         model, self.activations = setup.build_model()
         self.layout = Layout.of(model)
@@ -71,6 +71,10 @@ class Worker:
         self.mean, self.std = (
             torch.tensor(values, device=setup.device) for values in (setup.dataset.mean, setup.dataset.std)
         )
+
+    def run(self, task: Task) -> bytes | tuple[int, float]:
+        """The result of `task`; see `train` and `evaluate`."""
+        return self.train(task) if isinstance(task, TrainTask) else self.evaluate(task)
 
     def train(self, task: TrainTask) -> bytes:
         """Train the client of `task` and encode its answer.
@@ -90,7 +94,9 @@ class Worker:
         )
         with forked_rng(setup.seed, "training", *key), quiet_lightning():
             try:
-                trainer(setup.device, setup.precision, setup.experiment.local_epochs).fit(training, self._batches(key))
+                trainer(setup.device, setup.precision, setup.experiment.training.local_epochs).fit(
+                    training, self._batches(key)
+                )
             except FloatingPointError as error:
                 raise TaskFailed(f"training diverged: {error}") from error
             finally:
@@ -141,15 +147,15 @@ class Worker:
         return message
 
     def _batches(self, key: tuple[int, int]) -> Batches:
-        setup, settings = self.setup, self.setup.experiment
+        setup, experiment = self.setup, self.setup.experiment
         return Batches(
             *self._images("train", setup.partition.client(key[1])),
-            settings.batch_size,
+            experiment.training.batch_size,
             self.mean,
             self.std,
             (setup.seed, "batches", *key),
-            settings.flip,
-            settings.crop_padding,
+            experiment.data.flip,
+            experiment.data.crop_padding,
         )
 
     def _images(self, part: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

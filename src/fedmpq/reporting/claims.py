@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fedmpq.data.partition import typical_classes
+from fedmpq.data.dirichlet import typical_classes
 from fedmpq.reporting.comparisons import Difference, arrival, common_alphas, delays, differences
 from fedmpq.reporting.results import Results, counts, shown
 
@@ -153,7 +153,7 @@ def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     gaps = differences(results, "fedmpq", "aqfl")
     if not gaps:
         return _not_run(results, "fedmpq", "aqfl")
-    paper = PAPER_GAIN.get(results.settings.data)
+    paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
     found = f"FedMPQ minus AQFL: {_listed(gaps)}.{beside}"
     return Finding(all(gap.mean > 0 for gap in gaps.values()), found, _numbers(gaps) | {"paper": paper})
@@ -184,7 +184,7 @@ def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
 @claim("FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100", "supplement 4")
 def trails_less_on_cifar10(results: Results) -> Finding:
     """Rounds that FedMPQ needs more than FPQ8, averaged over the alphas that both data sets have."""
-    both = {side.settings.data: delays(side) for side in (results, results.compared) if side}
+    both = {side.settings.data.source: delays(side) for side in (results, results.compared) if side}
     if not {"cifar10", "cifar100"} <= both.keys():
         return Finding(None, "Needs CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`.", {})
     alphas = [alpha for alpha in both["cifar10"] if alpha in both["cifar100"]]
@@ -201,7 +201,7 @@ def trails_less_on_cifar10(results: Results) -> Finding:
 @claim("On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds", "supplement 4")
 def lags_on_tiny_imagenet(results: Results) -> Finding:
     """Difference of the final accuracies at every alpha."""
-    if results.settings.data != "tiny-imagenet":
+    if results.settings.data.source != "tiny-imagenet":
         return Finding(None, "Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.", {})
     gaps = differences(results, "fedmpq", "fpq8")
     if not gaps:
@@ -255,8 +255,8 @@ def _not_run(results: Results, *algorithms: str, alphas: Iterable[float] = (), a
 def _setting(results: Results, trained: bool) -> str:
     """How the run differs from the paper's, and whether its seeds allow a judgement."""
     notes = []
-    if results.settings.data not in PAPER_GAIN:
-        notes.append(f"another data set than the paper's ({results.settings.data})")
+    if results.settings.data.source not in PAPER_GAIN:
+        notes.append(f"another data set than the paper's ({results.settings.data.source})")
     if trained and results.lengths != [PAPER_ROUNDS]:
         notes.append(f"{_either(results.lengths)} rounds, the paper's {PAPER_ROUNDS}")
     if trained and len(results.seeds) == 1:

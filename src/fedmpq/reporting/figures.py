@@ -194,9 +194,11 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> dict:
 def footer(results: Results, note: str = "", trained: bool = True) -> str:
     """The small print of a figure: data set, model, seeds, rounds, hardware."""
     settings = results.settings
-    parts = [results.experiment] + ([f"data {settings.data}"] if settings.data != results.experiment else [])
+    parts = [results.experiment] + (
+        [f"data {settings.data.source}"] if settings.data.source != results.experiment else []
+    )
     if trained:
-        parts += [settings.model, f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}"]
+        parts += [settings.model.network, f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}"]
         parts += [f"{' or '.join(map(str, results.lengths))} rounds", *results.hardware]
     return textwrap.fill("  ·  ".join([*parts, *([note] if note else [])]), 150)
 

@@ -145,12 +145,12 @@ def as_html(text: str, folder: Path) -> str:
 
 def _introduction(results: Results, verdicts: list[dict[str, Any]]) -> str:
     settings = results.settings
-    budgets = ", ".join(f"{budget:g}" for budget in settings.budgets)
+    budgets = ", ".join(f"{budget:g}" for budget in settings.model.budgets)
     said = Counter(entry["verdict"] for entry in verdicts)
     chance = f" Guessing reaches {100 * results.chance:.3g} %." if results.chance else ""
     return (
-        f"{settings.clients} clients with budgets of {budgets} bits per weight train {settings.model} on"
-        f" {settings.data} for {' or '.join(map(str, results.lengths))} rounds, with seeds"
+        f"{settings.partition.clients} clients with budgets of {budgets} bits per weight train"
+        f" {settings.model.network} on {settings.data.source} for {' or '.join(map(str, results.lengths))} rounds, with seeds"
         f" {', '.join(map(str, results.seeds))}.{chance}"
         f" The paper's claims: {', '.join(f'{verdict} {said[verdict]}' for verdict in claims.VERDICTS.values())}."
     )

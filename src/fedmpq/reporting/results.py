@@ -171,7 +171,7 @@ def _read(root: Path, parameters: Parameters, experiment: str, with_compared: bo
         path = Path("data/partitions", experiment, f"alpha-{parameters.alpha_label(alpha)}", "counts.csv")
         if (root / path).exists():
             partitions[alpha] = _read_table(root, path, ["seed", "client", "label_0"])
-    other = COMPARED.get(settings.data) if with_compared else None
+    other = COMPARED.get(settings.data.source) if with_compared else None
     compared = _read(root, parameters, other, False) if other in parameters.sections else None
     return Results(
         experiment=experiment,

@@ -12,8 +12,8 @@ def summarize(results: Results) -> dict[str, Any]:
     """What summary.json holds. Accuracies are in 0..1, differences in points, bytes per client and round."""
     return {
         "experiment": results.experiment,
-        "data": results.settings.data,
-        "model": results.settings.model,
+        "data": results.settings.data.source,
+        "model": results.settings.model.network,
         "classes": len(results.classes) or None,
         "chance": results.chance,
         "seeds": results.seeds,

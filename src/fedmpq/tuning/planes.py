@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from fedmpq.federated.executors import Executor
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.messages import Kind, Message, RejectedMessage, decode
-from fedmpq.federated.setup import Task, TrainTask
+from fedmpq.federated.tasks import Executor, Task, TrainTask
 from fedmpq.quantization.codes import Grid
 from fedmpq.quantization.sparsity import top_plane_share
 

@@ -13,10 +13,10 @@ import torch
 
 from fedmpq.config import Execution, Experiment
 from fedmpq.data.arrays import Dataset
-from fedmpq.data.partition import draw_partition, training_samples, validation_split
-from fedmpq.federated.executors import build_executor
-from fedmpq.federated.hardware import resolve_device, resolve_precision
-from fedmpq.federated.history import History
+from fedmpq.data.dirichlet import draw_partition, training_samples, validation_split
+from fedmpq.engine.executors import build_executor
+from fedmpq.engine.hardware import resolve_device, resolve_precision
+from fedmpq.engine.history import History
 from fedmpq.federated.server import Federation
 from fedmpq.federated.setup import Setup
 from fedmpq.tuning.planes import Answers, top_planes

@@ -1,0 +1,69 @@
+"""Where and in which arithmetic to compute."""
+
+import ctypes
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from joblib import cpu_count
+
+# Numbers of mallopt's options in malloc.h.
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**30
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; `auto`: the first GPU where there is one."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`float32` or `bfloat16`; `auto`: bfloat16 where `device` computes in it natively."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = any(capabilities.get(key, False) for key in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+    return "bfloat16" if native else "float32"
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use, a container's share counted."""
+    return cpu_count()
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that it frees.
+
+    What a training step frees glibc would hand back to the system, and take it again page by page in the next one.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "mallopt"):
+        for option in (MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD):
+            library.mallopt(option, KEPT_BYTES)
+
+
+def describe(device: torch.device) -> dict[str, str | int | float]:
+    """Processor, cores, memory (GiB) and device, for whoever reads a time."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": _processor(),
+        "cores": available_cores(),
+        "memory_gib": round(memory, 1),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

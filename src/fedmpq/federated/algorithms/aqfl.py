@@ -1,0 +1,17 @@
+"""AQFL: each client at its own uniform bit-width."""
+
+import math
+
+from fedmpq.federated.algorithms.base import Algorithm
+from fedmpq.federated.allocation import Consensus
+
+
+class AQFL(Algorithm):
+    """Every layer of a client at the whole bits of its budget."""
+
+    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+        """The whole bits of the budget for each layer."""
+        return (math.floor(budget),) * len(sizes)
+
+
+ALGORITHM = AQFL

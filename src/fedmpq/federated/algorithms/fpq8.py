@@ -1,0 +1,16 @@
+"""FPQ8: 8 bits throughout."""
+
+from fedmpq.config import MAX_BITS
+from fedmpq.federated.algorithms.base import Algorithm
+from fedmpq.federated.allocation import Consensus
+
+
+class FPQ8(Algorithm):
+    """Every layer of every client at 8 bits."""
+
+    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+        """8 bits for each layer."""
+        return (MAX_BITS,) * len(sizes)
+
+
+ALGORITHM = FPQ8

@@ -1,0 +1,138 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from fedmpq.engine.history import History, summarize
+from fedmpq.federated.layout import FlatModel
+from fedmpq.federated.server import ClientRecord, Exchange, RoundRecord, ServerState
+
+MODEL = FlatModel(torch.zeros(2), torch.zeros(1))
+
+
+def record(round, clients, accuracy=0.5, device_accuracy=None, seconds=1.23456, **exchange):
+    counts = Counter(asked=3, answered=len(clients), **exchange.pop("counts", {}))
+    return RoundRecord(
+        state=ServerState(round, MODEL),
+        accuracy=accuracy,
+        loss=1.5,
+        train_loss=1.25,
+        exchange=Exchange(counts, uplink_bytes=100, downlink_bytes=300, simulated_seconds=7.0, **exchange),
+        clients=clients,
+        seconds=seconds,
+        device_accuracy=device_accuracy,
+    )
+
+
+def history(seed=0, accuracies=(0.5, 0.7), clients=None):
+    entry = History(seed, [2.0, 4.0, 8.0], ["conv1", "fc"], [10, 30])
+    for round, accuracy in enumerate(accuracies, 1):
+        entry.append(
+            record(round, clients or [ClientRecord(0, (2, 2), (1, 2)), ClientRecord(2, (8, 8), (8, 7))], accuracy)
+        )
+    return entry
+
+
+def test_rows_of_rounds():
+    first, second = history().rounds
+    assert first == {
+        "seed": 0,
+        "round": 1,
+        "test_accuracy": 0.5,
+        "test_loss": 1.5,
+        "train_loss": 1.25,
+        "uplink_bytes": 100,
+        "downlink_bytes": 300,
+        "asked": 3,
+        "answered": 2,
+        "dropped": 0,
+        "late": 0,
+        "rejected": 0,
+        "failed": 0,
+        "discarded": 0,
+        "simulated_seconds": 7.0,
+        "seconds": 1.235,
+    }
+    assert list(second) == list(first)
+    assert (second["round"], second["uplink_bytes"], second["downlink_bytes"]) == (2, 200, 600)
+
+
+def test_fates_of_clients_and_device_accuracy():
+    entry = history(accuracies=())
+    entry.append(record(1, [], counts={"dropped": 1, "late": 2, "rejected": 3, "failed": 4}, device_accuracy=0.25))
+    (row,) = entry.rounds
+    assert [row[key] for key in ("dropped", "late", "rejected", "failed")] == [1, 2, 3, 4]
+    assert row["device_accuracy"] == 0.25
+
+
+def test_rows_of_bits():
+    entry = history(seed=3)
+    rows = list(entry.bits())
+    assert len(rows) == 2 * 2 * 2
+    assert rows[2] == {
+        "seed": 3,
+        "round": 1,
+        "client": 2,
+        "budget": 8.0,
+        "layer": "conv1",
+        "parameters": 10,
+        "bits_given": 8,
+        "bits_left": 8,
+    }
+    assert [(row["bits_given"], row["bits_left"]) for row in rows[:4]] == [(2, 1), (2, 2), (8, 8), (8, 7)]
+    assert list(entry.bits(2)) == rows[4:]
+    assert not list(entry.bits(3))
+
+
+def test_full_precision_counts_as_32_bits():
+    entry = history(clients=[ClientRecord(1, None, None)], accuracies=(0.5,))
+    assert [(row["bits_given"], row["bits_left"]) for row in entry.bits()] == [(32, 32), (32, 32)]
+    assert summarize([entry])["average_bits"] == {"given": 32, "left": 32}
+    assert summarize([entry])["bytes_per_client_and_round"]["nominal"] == 40 * 32 / 8
+
+
+def test_final_accuracy_is_the_mean_of_the_last_five_rounds_and_best_the_highest():
+    summary = summarize([history(accuracies=(0.9, 0.1, 0.2, 0.3, 0.4, 0.5))])
+    assert summary["final_accuracy"] == {"mean": pytest.approx(0.3), "std": None, "seed-0": pytest.approx(0.3)}
+    assert summary["best_accuracy"] == {"mean": 0.9, "std": None, "seed-0": 0.9}
+    assert summarize([history(accuracies=(0.2, 0.4))])["final_accuracy"]["mean"] == pytest.approx(0.3)
+
+
+def test_deviation_over_seeds():
+    summary = summarize([history(seed, (accuracy,)) for seed, accuracy in ((0, 0.2), (1, 0.4), (5, 0.6))])
+    assert summary["final_accuracy"] == {
+        "mean": pytest.approx(0.4),
+        "std": pytest.approx(0.2),
+        "seed-0": 0.2,
+        "seed-1": 0.4,
+        "seed-5": 0.6,
+    }
+
+
+def test_average_bits_are_weighted_by_parameters():
+    summary = summarize([history(), history(1)])
+    given = (2 * 40 + 8 * 40) / 80
+    left = (1 * 10 + 2 * 30 + 8 * 10 + 7 * 30) / 80
+    assert summary["average_bits"] == {"given": pytest.approx(given), "left": pytest.approx(left)}
+
+
+def test_bytes_per_client_and_round():
+    summary = summarize([history(), history(1)])
+    assert summary["bytes_per_client_and_round"] == {
+        "uplink": pytest.approx(100 / 2),
+        "downlink": pytest.approx(300 / 3),
+        "nominal": pytest.approx((1 * 10 + 2 * 30 + 8 * 10 + 7 * 30) / 8 / 2),
+    }
+
+
+def test_late_and_rejected_answers_were_sent_too():
+    entry = history(accuracies=())
+    entry.append(record(1, [ClientRecord(0, (2, 2), (2, 2))], counts={"late": 1, "rejected": 2, "dropped": 5}))
+    assert summarize([entry])["bytes_per_client_and_round"]["uplink"] == pytest.approx(100 / 4)
+
+
+def test_seconds_are_those_of_a_median_round():
+    entry = history(accuracies=())
+    for round, seconds in enumerate((9.0, 1.0, 2.0), 1):
+        entry.append(record(round, [ClientRecord(0, (2, 2), (2, 2))], seconds=seconds))
+    assert summarize([entry])["seconds_per_round"] == 2.0

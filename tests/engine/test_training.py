@@ -1,0 +1,211 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+from fedmpq.engine.training import Cell, SeedRun, code_files, write_results
+
+from fedmpq.config import Execution
+from fedmpq.errors import UserError
+
+HERE = Execution(executor="sequential")
+NOT_REPEATED = ["seconds"]
+
+
+@pytest.fixture
+def root(tmp_path, data):
+    """A project with prepared arrays, and partitions of seeds 0 and 1."""
+    shutil.copytree(data, tmp_path / "data/prepared/tiny")
+    for seed in (0, 1):
+        tiny.partition(3, tiny.TRAIN - seed).save(tmp_path / f"data/partitions/tiny/alpha-0.5/seed-{seed}.npz")
+    return tmp_path
+
+
+def cell(root, algorithm="fedmpq", alpha=0.5, device="cpu", precision="float32", **changes):
+    settings = tiny.experiment(**{"rounds": 4, "activation_bits": 4, **changes})
+    return Cell(root, "tiny", settings, algorithm, alpha, "0.5", torch.device(device), precision)
+
+
+def finished(run):
+    """The run after its last round, and what each round yielded."""
+    return run, list(run.rounds(HERE))
+
+
+def results(cell, folder, runs):
+    """Names and contents of the results, without what differs from run to run."""
+    write_results(cell, [run.history for run in runs], HERE, folder)
+    rounds = pd.read_csv(folder / "rounds.csv").drop(columns=NOT_REPEATED).to_csv()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics.pop("seconds_per_round")
+    return rounds, (folder / "bits.csv").read_text(), metrics, [run.model_file.read_bytes() for run in runs]
+
+
+@pytest.mark.parametrize("algorithm", ["fedmpq", "fp32"])
+@pytest.mark.parametrize("after", [0, 1, 3, 4])
+def test_a_run_that_was_cut_off_ends_with_the_same_bytes(root, algorithm, after):
+    run, _ = finished(SeedRun(cell(root, algorithm), 0))
+    expected = results(run.cell, root / "results/whole", [run])
+    shutil.rmtree(run.folder.folder)
+
+    cut = SeedRun(cell(root, algorithm), 0)
+    rounds = cut.rounds(HERE)
+    for _ in range(after):
+        next(rounds)
+    rounds.close()
+    rest, yielded = finished(SeedRun(cell(root, algorithm), 0))
+    # The round that was yielded last had not been saved when the run was cut off: it is done again.
+    first = max(after, 1)
+    assert [row["round"] for row, _ in yielded] == list(range(first, 5))
+    assert results(rest.cell, root / "results/resumed", [rest]) == expected
+
+
+def test_a_complete_run_has_nothing_left_to_do(root):
+    run, yielded = finished(SeedRun(cell(root), 0))
+    assert [row["round"] for row, _ in yielded] == [1, 2, 3, 4]
+    again, nothing = finished(SeedRun(cell(root), 0))
+    assert not nothing
+    assert (again.done, again.history) == (4, run.history)
+
+
+def test_the_tracking_run_is_remembered(root):
+    run = SeedRun(cell(root), 0)
+    assert (run.run_id, run.done) == (None, 0)
+    run.run_id = "a1b2"
+    rounds = run.rounds(HERE)
+    next(rounds)
+    next(rounds)
+    again = SeedRun(cell(root), 0)
+    assert (again.run_id, again.done) == ("a1b2", 1)
+
+
+def test_each_round_yields_its_own_rows(root):
+    run, yielded = finished(SeedRun(cell(root), 0))
+    assert [row for row, _ in yielded] == run.history.rounds
+    assert [bits for _, rows in yielded for bits in rows] == list(run.history.bits())
+    assert all({bits["round"] for bits in rows} == {row["round"]} for row, rows in yielded)
+
+
+def test_results_of_two_seeds(root):
+    two = cell(root, seeds=[0, 1], rounds=2)
+    runs = [finished(SeedRun(two, seed))[0] for seed in (0, 1)]
+    _, _, metrics, _ = results(two, root / "results", runs)
+    assert list(pd.read_csv(root / "results/rounds.csv")["seed"]) == [0, 0, 1, 1]
+    table = pd.read_csv(root / "results/bits.csv")
+    assert len(table) == 2 * 2 * 3 * 2
+    assert list(table) == ["seed", "round", "client", "budget", "layer", "parameters", "bits_given", "bits_left"]
+    weighted = (table["bits_given"] * table["parameters"]).sum() / table["parameters"].sum()
+    assert metrics["average_bits"]["given"] == pytest.approx(weighted)
+    assert metrics["final_accuracy"]["mean"] == pytest.approx(
+        pd.read_csv(root / "results/rounds.csv").test_accuracy.mean()
+    )
+    assert metrics["partition"] == {f"seed-{seed}": two.partition_hash(seed) for seed in (0, 1)}
+    assert metrics["partition"]["seed-0"] != metrics["partition"]["seed-1"]
+    assert (metrics["experiment"], metrics["algorithm"], metrics["alpha"]) == ("tiny", "fedmpq", 0.5)
+    assert (metrics["seeds"], metrics["rounds"], metrics["fingerprint"]) == ([0, 1], 2, two.fingerprint)
+    assert metrics["parameters"]["fedmpq.lambda"] == two.experiment.fedmpq.lambda_
+    assert (metrics["hardware"]["executor"], metrics["hardware"]["workers"]) == ("sequential", 1)
+    assert metrics["hardware"]["cores"] >= 1
+
+
+def test_the_final_model_can_be_loaded(root):
+    run, _ = finished(SeedRun(cell(root, model="resnet8", rounds=1), 0))
+    state = torch.load(run.model_file, weights_only=True)
+    model, _ = run.cell.setup(0).build_model()
+    model.load_state_dict(state)
+
+
+def test_results_appear_as_a_whole_or_not_at_all(root):
+    run, _ = finished(SeedRun(cell(root, rounds=1), 0))
+    folder = root / "results"
+    write_results(run.cell, [run.history], HERE, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run.history.rounds[-1]["test_accuracy"] = float("nan")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_results(run.cell, [run.history], HERE, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not [path for path in root.iterdir() if path.name.endswith(".tmp")]
+
+
+# Fingerprints
+
+
+def test_whatever_determines_a_result_is_in_its_fingerprint(root):
+    def fingerprint(**changes):
+        return cell(root, **changes).seed_fingerprint(0)
+
+    fedmpq = {"lambda": 0.1, "epsilon": 0.025, "min_bits": 1}
+    base = fingerprint(fedmpq=fedmpq)
+    assert fingerprint(fedmpq=fedmpq) == base
+    # What does not: other algorithms' own parameters, the seeds beside this one, the share held out for tuning.
+    for same in ({"seeds": [0, 1]}, {"fp32": {"aggregation": "updates"}}, {"validation": 0.2}):
+        assert fingerprint(fedmpq=fedmpq, **same) == base
+    others = [
+        {"lr": 0.06},
+        {"rounds": 5},
+        {"quantizer": "normal"},
+        {"fedmpq": {**fedmpq, "lambda": 0.2}},
+        {"fedmpq": {**fedmpq, "aggregation": "updates"}},
+        {"alpha": 0.6},
+        {"algorithm": "pruning"},
+        {"precision": "bfloat16"},
+        {"device": "cuda"},
+        {"model": "user_models:normed"},
+    ]
+    found = [fingerprint(**{"fedmpq": fedmpq, **other}) for other in others]
+    found.append(cell(root, fedmpq=fedmpq).seed_fingerprint(1))
+    assert len({base, *found}) == len(others) + 2
+
+
+def test_other_data_and_another_partition_change_the_fingerprint(root):
+    base = cell(root).fingerprint
+    tiny.partition(3, tiny.TRAIN - 7).save(root / "data/partitions/tiny/alpha-0.5/seed-0.npz")
+    other = cell(root).fingerprint
+    labels = root / "data/prepared/tiny/train_labels.npy"
+    content = bytearray(labels.read_bytes())
+    content[-8] = (content[-8] + 1) % 3
+    labels.write_bytes(content)
+    assert len({base, other, cell(root).fingerprint}) == 3
+
+
+def test_the_code_of_a_users_model_is_part_of_the_fingerprint():
+    names = {path.name for path in code_files("user_models:linear")}
+    assert {"user_models.py", "server.py", "codes.py", "resnet.py", "batches.py", "seeding.py"} <= names
+    assert "user_models.py" not in {path.name for path in code_files("resnet8")}
+
+
+@pytest.mark.parametrize(
+    "model", ["no_such_module:factory", "no.such.module:factory", ":factory", "user_models:nothing"]
+)
+def test_a_model_that_is_not_there_is_a_users_error(root, model):
+    with pytest.raises(UserError, match=r"^model: "):
+        finished(SeedRun(cell(root, model=model), 0))
+
+
+# What is missing
+
+
+def test_missing_data_and_partitions_are_named(root):
+    shutil.rmtree(root / "data/partitions")
+    with pytest.raises(UserError, match=r"alpha-0\.5/seed-0\.npz is missing; make it with: dvc repro"):
+        SeedRun(cell(root), 0)
+    shutil.rmtree(root / "data/prepared")
+    with pytest.raises(UserError, match="data/prepared/tiny is missing; make it with: dvc repro"):
+        SeedRun(cell(root), 0)
+
+
+def test_a_partition_of_another_number_of_clients_is_refused(root):
+    with pytest.raises(UserError, match=r"seed-0\.npz"):
+        finished(SeedRun(cell(root, budgets=(2, 4)), 0))
+
+
+def test_a_seed_is_run_by_one_process_at_a_time(root):
+    run, other = SeedRun(cell(root), 0), SeedRun(cell(root, lr=0.07), 0)
+    with run.lock():
+        with other.lock():
+            pass
+        with pytest.raises(UserError, match="is being written by process"), SeedRun(cell(root), 0).lock():
+            pass
+    with SeedRun(cell(root), 0).lock():
+        pass
