@@ -84,7 +84,7 @@ class Cell:
         return {
             "parameters": self.flat_parameters,
             "data": sha256(*(self.data / name for name in ARRAYS)),
-            "code": code_digest(self.root, self.algorithm, self.experiment.model.network),
+            "code": code_digest(self.algorithm, self.experiment.model.network),
             "device": self.device.type,
             "precision": self.precision,
             "torch": torch.__version__,
