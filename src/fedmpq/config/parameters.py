@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from fedmpq.config.experiment import ALGORITHM_NAMES, GROUPS, Experiment
+from fedmpq.config.algorithms import ALGORITHM_NAMES, TAGS, FedMPQSettings, settings_type
+from fedmpq.config.experiment import GROUPS, Experiment
 from fedmpq.config.settings import Positive, Settings
 from fedmpq.config.tune import Dimension, Tune
 from fedmpq.errors import UserError
@@ -60,10 +61,11 @@ class Parameters(Settings):
 
     def varied(self, name: str, values: dict[str, Any]) -> Experiment:
         """The section called `name` with other `values` by dotted key, checked as params.yaml is."""
-        tree = self.experiment(name).model_dump(by_alias=True)
+        experiment = self.experiment(name)
+        tree = experiment.tree()
         for key, value in values.items():
             _override(tree, key, value)
-        lists = {"experiments": [name], "algorithms": [a for a in ALGORITHM_NAMES if tree[a]], "alphas": self.alphas}
+        lists = {"experiments": [name], "algorithms": list(experiment.algorithms), "alphas": self.alphas}
         return _validated(Parameters, {**lists, "sections": {name: tree}}).experiment(name)
 
     def alpha_label(self, alpha: float) -> str:
@@ -159,7 +161,7 @@ def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
 
 def _explain(error: dict[str, Any]) -> str:
     """One line for one fault: the key, the value, what is allowed."""
-    path = [part for part in error["loc"] if part not in ("sections", "float", "int")]
+    path = [part for part in error["loc"] if part not in ("sections", "algorithms", "float", "int", *TAGS)]
     key, value = ".".join(map(str, path)), error["input"]
     if error["type"] == "extra_forbidden":
         where = _place(path) or f"allowed there: {', '.join(_keys_beside(path))}"
@@ -188,6 +190,7 @@ def _keys_beside(path: Sequence[str | int]) -> list[str]:
     if model is Tune and len(path) > 2:
         model = Dimension
     elif model is Experiment and len(path) > 2:
-        annotation = Experiment.model_fields[str(path[1])].annotation
-        model = next(m for m in getattr(annotation, "__args__", (annotation,)) if m is not type(None))
+        model = GROUPS.get(str(path[1])) or settings_type(str(path[1])) or FedMPQSettings
+    elif model is Experiment:
+        return [*GROUPS, *ALGORITHM_NAMES]
     return [field.alias or name for name, field in model.model_fields.items()]

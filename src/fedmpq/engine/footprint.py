@@ -17,7 +17,7 @@ OVERHEAD = 1.25
 
 def expected_memory(setup: Setup, execution: Execution) -> float:
     """Bytes that the processes of a run take together at their peak, to about a fifth."""
-    model, _ = setup.build_model()
+    model, _, _ = setup.build_model()
     values = setup.experiment.training.batch_size * outputs(model, setup.dataset.image_size)
     size = 2 if setup.precision == "bfloat16" else 4
     return MAIN + workers(execution) * (WORKER + OVERHEAD * size * values)

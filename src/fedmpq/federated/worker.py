@@ -16,7 +16,7 @@ from torch import Tensor
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
 from fedmpq.federated.client import LocalTraining
-from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
@@ -63,8 +63,7 @@ class Worker:
     def __init__(self, setup: Setup):
         torch.set_num_threads(1)  # Other numbers of threads take sums in another order.
         self.setup = setup
-        model, self.activations = setup.build_model()
-        self.layout = Layout.of(model)
+        model, self.layout, self.activations = setup.build_model()
         self.model = model.to(setup.device, memory_format=torch.channels_last)
         # Counters of batches and the like: they do not travel, and start from here for each client.
         self.counters = {k: t.clone() for k, t in self.model.state_dict().items() if not t.is_floating_point()}
@@ -88,9 +87,14 @@ class Worker:
             self.activations.enabled = True
             self.activations.reset()
         self.model.train()  # The trainer leaves modules in the mode in which it finds them.
-        algorithm = setup.algorithm
         training = LocalTraining(
-            self.model, self.layout, setup.experiment, received.bits, received.scales, algorithm.regularization()
+            self.model,
+            self.layout,
+            setup.experiment.training,
+            setup.quantizer,
+            received.bits,
+            received.scales,
+            setup.algorithm.regularization(),
         )
         with forked_rng(setup.seed, "training", *key), quiet_lightning():
             try:
@@ -104,24 +108,22 @@ class Worker:
         trained = self.layout.flatten(self.model)
         if not (math.isfinite(training.mean_loss) and trained.is_finite()):
             raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
-        return encode(self._answer(training, trained, received), self.layout)
+        return encode(self._answer(training, trained, received), self.layout, setup.answer_coder(*key))
 
     def _answer(self, training: LocalTraining, trained: FlatModel, received: Message) -> Message:
-        bits = scales = None
+        client, sizes, algorithm = received.client, self.layout.sizes, self.setup.algorithm
+        layers, scales = list(trained.weights.split(sizes)), None
         if received.bits is not None:
-            weights = list(trained.weights.split(self.layout.sizes))
-            training.follow_scales([layer.to(self.setup.device) for layer in weights])
-            bits, scales = self.setup.algorithm.prune(weights, received.bits, training.scales.cpu())
-        return Message(
-            Kind.UPLINK,
-            received.round,
-            received.client,
-            len(self.setup.partition.client(received.client)),
-            training.mean_loss,
-            bits,
-            scales,
-            trained,
+            training.follow_scales([layer.to(self.setup.device) for layer in layers])
+            scales = training.scales.cpu()
+        most = algorithm.answer_bits(received.bits, len(sizes), self.setup.experiment.model.budgets[client])
+        answer = algorithm.answer(layers, list(received.model.weights.split(sizes)), most, scales)
+        samples, values = (
+            len(self.setup.partition.client(client)),
+            FlatModel(torch.cat(answer.values), trained.remainder),
         )
+        about = (Kind.UPLINK, received.round, client, samples, training.mean_loss)
+        return Message(*about, answer.bits, answer.scales, values)
 
     def evaluate(self, task: EvaluateTask) -> tuple[int, float]:
         """Correct predictions and sum of the losses on the images of `task`, in evaluation mode."""
