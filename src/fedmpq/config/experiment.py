@@ -13,7 +13,7 @@ from fedmpq.config.algorithms import (
     Section,
     settings_type,
 )
-from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.settings import Positive, Settings, check_name
 from fedmpq.errors import UserError
 
 
@@ -137,6 +137,7 @@ class Experiment(Settings):
         for name, section in tree.items():
             of = section.get("of", name) if isinstance(section, dict) else None
             if name not in GROUPS and isinstance(of, str) and settings_type(of):
+                check_name(name)
                 found[name] = {"of": of, **section}
             elif name not in GROUPS and of not in (None, name):
                 raise ValueError(f"{name}.of: {of!r} is not allowed; allowed: {', '.join(ALGORITHM_NAMES)},"

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from fedmpq.config.algorithms import ALGORITHM_NAMES, TAGS, FedMPQSettings, settings_type
 from fedmpq.config.experiment import GROUPS, Experiment
-from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.settings import Positive, Settings, check_name
 from fedmpq.config.tune import Dimension, Tune
 from fedmpq.errors import UserError
 
@@ -39,6 +39,13 @@ class Parameters(Settings):
     execution: Execution = Execution()
     tune: Tune | None = None
     sections: dict[str, Experiment]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tree: Any) -> Any:
+        for name in tree["sections"]:
+            check_name(name)
+        return tree
 
     @model_validator(mode="after")
     def _consistent(self) -> "Parameters":
@@ -169,7 +176,8 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "value_error":
-        return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
+        fault = str(error["ctx"]["error"])
+        return f"{key}{': ' if fault.startswith('the ') else '.'}{fault}" if key else fault
     if error["type"] == "model_type":
         if len(path) == 1 and key not in LISTS_AND_TOOLS:
             return f"unknown key {key!r} (value {value!r}); allowed: the sections and lists in the README"
