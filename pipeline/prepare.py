@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from fedmpq.data.arrays import prepare
+from fedmpq.data.prepare import prepare
 from fedmpq.data.sources import open_source
 from pipeline import command
 

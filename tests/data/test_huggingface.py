@@ -163,7 +163,7 @@ def test_a_network_that_does_not_answer_is_not_waited_for(refused, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        assert "cannot download uoft-cs/cifar10 from the Hugging Face Hub (" in refused("cifar10")
+        assert "cannot download uoft-cs/cifar10 from the Hugging Face Hub (no answer within" in refused("cifar10")
         assert time.monotonic() - start < 2
 
 

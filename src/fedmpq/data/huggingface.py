@@ -7,13 +7,14 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,10 @@ from fedmpq.data.tables import Tables
 from fedmpq.errors import UserError
 from fedmpq.files import replacing
 
-PATIENCE = 20
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
+PATIENCE = 15
 """Seconds in which the Hub must answer."""
 Place = Callable[[int], str]
 
@@ -39,8 +43,9 @@ def read_files(folder: Path, name: str, downloads: Path, advice: str) -> Tables:
         raise UserError(f"{folder}: a path with * ? [ or :: would be read as a pattern; move the data or the project")
     datasets = _library(downloads)
     with _explained(f"{folder} cannot be read", advice), _temporary(downloads) as cache:
-        builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
-        places = _places(folder, {part: [*map(Path, found)] for part, found in builder.config.data_files.items()})
+        builder, files = _builder(datasets, str(folder), cache)
+        tables = {part: paths for part, paths in files.items() if paths[0].suffix == ".parquet"}
+        places = {part: _place(folder, part, paths) for part, paths in tables.items()}
         builder.download_and_prepare()
         parts = builder.as_dataset()  # memory-mapped: outlives its files, and nothing stays that could go stale
     return Tables(f"{builder.info.builder_name} files in {name}", parts, folder, places)
@@ -57,9 +62,10 @@ def read_hub(name: str, downloads: Path, advice: str) -> Tables:
     if not kept.is_dir():
         with _explained(f"cannot download {name} from the Hugging Face Hub", advice), _temporary(downloads) as cache:
             _await_hub()
-            parts = datasets.load_dataset(f"hf://datasets/{name}", cache_dir=cache)
+            builder, _ = _builder(datasets, f"hf://datasets/{name}", cache)
+            builder.download_and_prepare()
             with replacing(kept) as temporary:
-                parts.save_to_disk(temporary)
+                builder.as_dataset().save_to_disk(temporary)
     with _explained(f"{kept} is damaged", "delete it to download it again"):
         parts = datasets.load_from_disk(kept)
     return Tables(f"{name} of the Hugging Face Hub", parts, kept, {})
@@ -101,7 +107,7 @@ def _explained(problem: str, advice: str) -> Iterator[None]:
 
 
 def _await_hub() -> None:
-    """Raise what the client says, or TimeoutError, if the Hub gives no answer within `PATIENCE`.
+    """Raise what the network client says, or TimeoutError, if the Hub gives no answer within `PATIENCE`.
 
     The client's own attempts go on for minutes. Asked in a thread, since neither name servers nor a list of
     addresses to try keep to a time limit.
@@ -112,24 +118,27 @@ def _await_hub() -> None:
 
     def ask() -> None:
         try:
-            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            get_session().head(constants.ENDPOINT)
             answer.set_result(None)
         except Exception as error:
             answer.set_exception(error)
 
     Thread(target=ask, daemon=True).start()
-    answer.result(timeout=PATIENCE)
+    try:
+        answer.result(PATIENCE)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {PATIENCE} seconds") from None
 
 
-def _places(folder: Path, files: Mapping[str, list[Path]]) -> dict[str, Place]:
-    """Where the rows of each part are, after a check of its files."""
-    training = {path.resolve() for path in files.get("train", ())}
-    for part, paths in files.items():
-        twice = training & {path.resolve() for path in paths}
-        if twice and part != "train":
+def _builder(datasets: ModuleType, path: str, cache: str) -> tuple["DatasetBuilder", dict[str, list[Path]]]:
+    """What reads the data set at `path`, and the files of its parts, none of which is in two of them."""
+    builder = datasets.load_dataset_builder(path, cache_dir=cache)
+    files = {part: [Path(file) for file in found] for part, found in builder.config.data_files.items()}
+    training = {file.resolve() for file in files.get("train", ())}
+    for part, found in files.items():
+        if part != "train" and (twice := training & {file.resolve() for file in found}):
             raise UserError(f"{min(twice)} is for training and in part {part} too; the test images must be others")
-    tables = {part: paths for part, paths in files.items() if paths[0].suffix == ".parquet"}
-    return {part: _place(folder, part, paths) for part, paths in tables.items()}
+    return builder, files
 
 
 def _place(folder: Path, part: str, files: list[Path]) -> Place:
