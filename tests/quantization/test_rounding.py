@@ -47,7 +47,10 @@ def test_the_error_is_below_the_distance_of_the_levels(seed, bits):
     for kind in RANGES:
         scale = scales(kind, vector, bits)
         found = travelled(kind, vector, bits, scale, seed)
-        apart = [s / (2**b - 1) if kind is Stochastic else s / (2**b - 2 / math.sqrt(3)) for b, s in zip(bits, scale)]
+        apart = [
+            s / (2**b - 1) if kind is Stochastic else s / (2**b - 2 / math.sqrt(3))
+            for b, s in zip(bits, scale, strict=True)
+        ]
         furthest = 1 if kind is Stochastic else 1 / math.sqrt(3)
         for layer, other, distance in zip(vector.split(SIZES), found.split(SIZES), apart, strict=True):
             assert (layer - other).abs().max() <= furthest * distance + 1e-5

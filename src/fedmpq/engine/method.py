@@ -21,17 +21,17 @@ def method_files(root: Path, algorithm: str, network: str) -> list[Path]:
 
     Args:
         root: folder of the project.
-        algorithm: its name.
+        algorithm: one of `fedmpq.config.ALGORITHM_NAMES`, or `package.module:Class` of the user's own.
         network: `resnet<6n+2>`, or `package.module:factory`.
 
     Raises:
-        UserError: there is no module of that network.
+        UserError: there is no module of that network or algorithm.
     """
-    module, own, _ = network.partition(":")
     finder = ModuleFinder([str(SOURCE), str(root)], excludes=list(CHECKED_INPUT))
-    for name in (*ENTRIES, f"fedmpq.federated.algorithms.{algorithm}"):
+    for name in ENTRIES if ":" in algorithm else (*ENTRIES, f"fedmpq.federated.algorithms.{algorithm}"):
         finder.import_hook(name)
-    outside = _scan(finder, module) if own else []
+    own = [name.partition(":")[0] for name in (algorithm, network) if ":" in name]
+    outside = [file for name in own for file in _scan(finder, name)]
     # The package itself imports nothing: it is where a person's imports start.
     found = [Path(module.__file__) for name, module in finder.modules.items() if module.__file__ and name != "fedmpq"]
     return sorted({*found, *outside})
@@ -47,9 +47,9 @@ def _scan(finder: ModuleFinder, name: str) -> list[Path]:
     try:
         specification = importlib.util.find_spec(name)
     except (ImportError, ValueError) as error:
-        raise UserError(f"model.network: cannot import {name!r}: {error}") from error
+        raise UserError(f"cannot import {name!r}: {error}") from error
     if specification is None or not specification.origin:
-        raise UserError(f"model.network: cannot import {name!r}: there is no such module")
+        raise UserError(f"cannot import {name!r}: there is no such module")
     return [Path(specification.origin)]
 
 

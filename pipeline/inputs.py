@@ -1,4 +1,7 @@
-"""List the source files that determine the results of each algorithm: data/code/<experiment>/<algorithm>.json."""
+"""List what an experiment is made of, by name and digest: data/inputs/<experiment>/.
+
+raw.json: the files of its data set. <algorithm>.json: the source files that determine results of that algorithm.
+"""
 
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from fedmpq.files import replacing, sha256, write_json
 from pipeline import command
 
 
-def listed(files: list[Path], watched: list[Path]) -> dict[str, str]:
+def code(files: list[Path], watched: list[Path]) -> dict[str, str]:
     """Digest of each file by its name, which is the same on every machine.
 
     Args:
@@ -25,26 +28,32 @@ def listed(files: list[Path], watched: list[Path]) -> dict[str, str]:
         if file.is_relative_to(command.ROOT) and not any(file.is_relative_to(place) for place in watched):
             raise UserError(
                 f"{file.relative_to(command.ROOT)} is not watched by DVC; move it to extensions/, or add it to the"
-                " dependencies of stage code in dvc.yaml"
+                " dependencies of stage inputs in dvc.yaml"
             )
         base = next((base for base in (SOURCE, command.ROOT) if file.is_relative_to(base)), file.parent)
         names[file.relative_to(base).as_posix()] = sha256(file)
     return names
 
 
+def raw(folder: Path) -> dict[str, str]:
+    """Digest of each file below `folder`, which need not be there."""
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    name = command.experiment_option("code", __doc__, arguments)
+    name = command.experiment_option("inputs", __doc__, arguments)
     parameters = command.parameters()
-    network = parameters.experiment(name).model.network
+    experiment = parameters.experiment(name)
     stages = YAML(typ="safe", pure=True).load(command.ROOT / "dvc.yaml")["stages"]
-    watched = [command.ROOT / place for place in stages["code"]["deps"]]
-    with replacing(command.ROOT / "data" / "code" / name) as temporary:
+    watched = [command.ROOT / place for place in stages["inputs"]["deps"]]
+    with replacing(command.ROOT / "data" / "inputs" / name) as temporary:
         temporary.mkdir()
+        write_json(temporary / "raw.json", raw(command.ROOT / "data" / "raw" / experiment.data.source))
         for algorithm in parameters.algorithms:
-            files = method_files(command.ROOT, algorithm, network)
-            write_json(temporary / f"{algorithm}.json", listed(files, watched))
+            files = method_files(command.ROOT, experiment.algorithm(algorithm).of, experiment.model.network)
+            write_json(temporary / f"{algorithm}.json", code(files, watched))
 
 
 if __name__ == "__main__":
