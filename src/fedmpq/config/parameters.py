@@ -116,19 +116,21 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
 
 
 def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
-    """`["training.rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
+    """`["training.rounds=3", "execution.workers=1"]` as dotted keys with YAML values, below `section` or `execution`."""
     overrides = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        key = key.strip()
         if not equals:
             raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set training.rounds=3")
         try:
-            overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+            found = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
             raise UserError(
                 f"--set {assignment}: {value!r} is no valid YAML;"
                 " allowed: KEY=VALUE, e.g. --set 'partition.seeds=[0, 1]'"
             ) from error
+        overrides[key if key.startswith("execution.") else f"{section}.{key}"] = found
     return overrides
 
 

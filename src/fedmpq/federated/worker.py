@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
+from fedmpq.errors import UserError
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
@@ -80,6 +81,7 @@ class Worker:
 
         Raises:
             TaskFailed: the loss or a weight is not finite.
+            UserError: the model cannot train on a batch of one image, and the client has no other.
         """
         setup, key = self.setup, (task.round, task.client)
         received = self._load(task.downlink, *key)
@@ -103,6 +105,13 @@ class Worker:
                 )
             except FloatingPointError as error:
                 raise TaskFailed(f"training diverged: {error}") from error
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UserError(
+                    f"client {task.client}: the model cannot train on a batch of one image, since batch norm has no"
+                    " deviation of one value; set partition.min_samples and training.batch_size above 1"
+                ) from error
             finally:
                 self.model.to(setup.device)  # The trainer leaves it on the CPU.
         trained = self.layout.flatten(self.model)
