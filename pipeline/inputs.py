@@ -7,32 +7,25 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from fedmpq.engine.method import SOURCE, method_files
+from fedmpq.engine.method import method_files
 from fedmpq.errors import UserError
 from fedmpq.files import replacing, sha256, write_json
 from pipeline import command
 
 
-def code(files: list[Path], watched: list[Path]) -> dict[str, str]:
-    """Digest of each file by its name, which is the same on every machine.
-
-    Args:
-        files: see `fedmpq.engine.method.method_files`.
-        watched: files and folders of the project whose changes DVC notices.
+def code(files: dict[str, Path], watched: list[Path]) -> dict[str, str]:
+    """Digest of each of `files`, which are as `method_files` returns them.
 
     Raises:
-        UserError: a file of the project is not among them.
+        UserError: a file of the project is not among or below `watched`, whose changes DVC notices.
     """
-    names = {}
-    for file in files:
+    for file in files.values():
         if file.is_relative_to(command.ROOT) and not any(file.is_relative_to(place) for place in watched):
             raise UserError(
                 f"{file.relative_to(command.ROOT)} is not watched by DVC; move it to extensions/, or add it to the"
                 " dependencies of stage inputs in dvc.yaml"
             )
-        base = next((base for base in (SOURCE, command.ROOT) if file.is_relative_to(base)), file.parent)
-        names[file.relative_to(base).as_posix()] = sha256(file)
-    return names
+    return {module: sha256(file) for module, file in files.items()}
 
 
 def raw(folder: Path) -> dict[str, str]:
@@ -52,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         temporary.mkdir()
         write_json(temporary / "raw.json", raw(command.ROOT / "data" / "raw" / experiment.data.source))
         for algorithm in parameters.algorithms:
-            files = method_files(command.ROOT, experiment.algorithm(algorithm).of, experiment.model.network)
+            files = method_files(experiment.algorithm(algorithm).of, experiment.model.network)
             write_json(temporary / f"{algorithm}.json", code(files, watched))
 
 

@@ -1,3 +1,4 @@
+import importlib
 import os
 
 import pytest
@@ -5,6 +6,8 @@ from hypothesis import settings
 
 # The tensors here are small: threads would only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whatever the tests start imports this checkout's package, as whatever a stage starts does.
+importlib.import_module("pipeline")
 
 # A busy machine makes single examples slow; that is no failure.
 settings.register_profile("patient", deadline=None)
@@ -20,3 +23,13 @@ def migrated(tmp_path_factory):
     _import_client(is_server=False)
     _create_once(database)
     return database
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Folder of the prepared set of `tiny`."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("prepared") / "tiny"
+    tiny.write_arrays(folder)
+    return folder

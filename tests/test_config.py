@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fedmpq.config import ALGORITHM_NAMES, Experiment, check_alpha, load_parameters, parse_overrides
+from fedmpq.config import GROUPS, check_alpha, load_parameters, parse_overrides
 from fedmpq.errors import UserError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -43,52 +43,52 @@ def edited(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("image_size", 7, "8"),
-        ("image_size", 513, "512"),
-        ("train_samples", 0, "1"),
-        ("validation", 0, "greater than 0"),
-        ("validation", 1.0, "less than 1"),
-        ("flip", "maybe", "boolean"),
-        ("flip", 1, "boolean"),
-        ("crop_padding", -1, "0"),
-        ("clients", 0, "1"),
-        ("clients", 2.5, "integer"),
-        ("min_samples", 0, "1"),
-        ("max_redraws", -1, "0"),
-        ("model", "", "1 character"),
-        ("data", "no/such", "pattern"),
-        ("data", "", "pattern"),
-        ("activation_bits", 0, "1"),
-        ("activation_bits", 9, "8"),
-        ("quantizer", "best", "'full-range' or 'normal'"),
-        ("seeds", [], "1 item"),
-        ("rounds", 0, "1"),
-        ("rounds", "ten", "integer"),
-        ("rounds", True, "integer"),
-        ("rounds", None, "integer"),
-        ("participation", 0, "greater than 0"),
-        ("participation", 1.1, "less than or equal to 1"),
-        ("min_answers", 0, "1"),
-        ("min_answers", 11, "1 to 10"),
-        ("max_repeats", -1, "0"),
-        ("dropout", 1.0, "less than 1"),
-        ("dropout", -0.1, "0"),
-        ("deadline", 0, "greater than 0"),
-        ("images_per_second", 0, "greater than 0"),
-        ("bandwidth", -5, "greater than 0"),
-        ("speed_spread", -1, "0"),
-        ("averaging", "median", "'samples' or 'uniform'"),
-        ("local_epochs", 0, "1"),
-        ("batch_size", 0, "1"),
-        ("lr", 0, "greater than 0"),
-        ("lr", -0.1, "greater than 0"),
-        ("lr", float("nan"), "finite number"),
-        ("lr", float("inf"), "finite number"),
-        ("lr", "0.1", "number"),
-        ("momentum", 1.0, "less than 1"),
-        ("weight_decay", -1, "0"),
-        ("precision", "float16", "'auto', 'float32' or 'bfloat16'"),
-        ("evaluate_quantized", "yes", "boolean"),
+        ("data.image_size", 7, "8"),
+        ("data.image_size", 513, "512"),
+        ("data.train_samples", 0, "1"),
+        ("data.validation", 0, "greater than 0"),
+        ("data.validation", 1.0, "less than 1"),
+        ("data.flip", "maybe", "boolean"),
+        ("data.flip", 1, "boolean"),
+        ("data.crop_padding", -1, "0"),
+        ("partition.clients", 0, "1"),
+        ("partition.clients", 2.5, "integer"),
+        ("partition.min_samples", 0, "1"),
+        ("partition.max_redraws", -1, "0"),
+        ("model.network", "", "1 character"),
+        ("data.source", "no/such/place", "pattern"),
+        ("data.source", "", "pattern"),
+        ("model.activation_bits", 0, "1"),
+        ("model.activation_bits", 9, "8"),
+        ("model.quantizer", "best", "'full-range' or 'normal'"),
+        ("partition.seeds", [], "1 item"),
+        ("training.rounds", 0, "1"),
+        ("training.rounds", "ten", "integer"),
+        ("training.rounds", True, "integer"),
+        ("training.rounds", None, "integer"),
+        ("participation.share", 0, "greater than 0"),
+        ("participation.share", 1.1, "less than or equal to 1"),
+        ("participation.min_answers", 0, "1"),
+        ("participation.min_answers", 11, "1 to 10"),
+        ("participation.max_repeats", -1, "0"),
+        ("participation.dropout", 1.0, "less than 1"),
+        ("participation.dropout", -0.1, "0"),
+        ("participation.deadline", 0, "greater than 0"),
+        ("participation.images_per_second", 0, "greater than 0"),
+        ("participation.bandwidth", -5, "greater than 0"),
+        ("participation.speed_spread", -1, "0"),
+        ("training.averaging", "median", "'samples' or 'uniform'"),
+        ("training.local_epochs", 0, "1"),
+        ("training.batch_size", 0, "1"),
+        ("training.lr", 0, "greater than 0"),
+        ("training.lr", -0.1, "greater than 0"),
+        ("training.lr", float("nan"), "finite number"),
+        ("training.lr", float("inf"), "finite number"),
+        ("training.lr", "0.1", "number"),
+        ("training.momentum", 1.0, "less than 1"),
+        ("training.weight_decay", -1, "0"),
+        ("training.precision", "float16", "'auto', 'float32' or 'bfloat16'"),
+        ("training.evaluate_quantized", "yes", "boolean"),
         ("fp32.aggregation", "median", "'weights' or 'updates'"),
         ("fedmpq.lambda", -0.1, "0"),
         ("fedmpq.lambda", "strong", "number"),
@@ -109,15 +109,19 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key_and_what_is(key, valu
 @pytest.mark.parametrize(
     ("overrides", "pieces"),
     [
-        ({"digits.budgets": [2, 2]}, ["digits.budgets", "2 numbers", "each of the 10 clients"]),
-        ({"digits.budgets": [4] * 11}, ["digits.budgets", "11 numbers", "each of the 10 clients"]),
-        ({"digits.clients": 9}, ["digits.budgets", "10 numbers", "each of the 9 clients"]),
-        ({"digits.budgets": [0.5] + [4] * 9}, ["digits.budgets.0", "0.5", "greater than or equal to 1"]),
-        ({"digits.budgets": [4] * 9 + [8.5]}, ["digits.budgets.9", "8.5", "less than or equal to 8"]),
-        ({"digits.seeds": [0, 1, 0]}, ["digits.seeds", "[0, 1, 0]", "different seeds"]),
-        ({"digits.seeds": [0, -1]}, ["digits.seeds.1", "-1", "greater than or equal to 0"]),
-        ({"digits.participation": 0.2, "digits.min_answers": 3}, ["digits.min_answers", "3", "1 to 2"]),
-        ({"digits.fedmpq": 3}, ["digits.fedmpq", "3"]),
+        ({"digits.model.budgets": [2, 2]}, ["digits.model.budgets", "2 numbers", "each of the 10 clients"]),
+        ({"digits.model.budgets": [4] * 11}, ["digits.model.budgets", "11 numbers", "each of the 10 clients"]),
+        ({"digits.partition.clients": 9}, ["digits.model.budgets", "10 numbers", "each of the 9 clients"]),
+        ({"digits.model.budgets": [0.5] + [4] * 9}, ["digits.model.budgets.0", "0.5", "greater than or equal to 1"]),
+        ({"digits.model.budgets": [4] * 9 + [8.5]}, ["digits.model.budgets.9", "8.5", "less than or equal to 8"]),
+        ({"digits.partition.seeds": [0, 1, 0]}, ["digits.partition.seeds", "[0, 1, 0]", "different seeds"]),
+        ({"digits.partition.seeds": [0, -1]}, ["digits.partition.seeds.1", "-1", "greater than or equal to 0"]),
+        (
+            {"digits.participation.share": 0.2, "digits.participation.min_answers": 3},
+            ["digits.participation.min_answers", "3", "1 to 2"],
+        ),
+        ({"digits.fedmpq": 3}, ["digits.fedmpq: 3", "lambda"]),
+        ({"digits.training": 3}, ["digits.training: 3", "group of the keys rounds, local_epochs"]),
         ({"alphas": []}, ["alphas", "at least 1 item"]),
         ({"alphas": [0.1, 0]}, ["alpha", "0", "above 0"]),
         ({"alphas": [-0.1]}, ["alpha", "-0.1", "above 0"]),
@@ -130,7 +134,7 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key_and_what_is(key, valu
         ({"execution.workers": 0}, ["execution.workers", "0", "greater than or equal to 1"]),
         ({"execution.executor": "threads"}, ["execution.executor", "'threads'", "'sequential'", "'processes'"]),
         ({"execution.device": "tpu"}, ["execution.device", "'tpu'", "'auto', 'cpu', 'cuda' or 'mps'"]),
-        ({"digits.rounds": 0, "digits.lr": -1}, ["digits.rounds", "digits.lr"]),
+        ({"digits.training.rounds": 0, "digits.training.lr": -1}, ["digits.training.rounds", "digits.training.lr"]),
     ],
 )
 def test_what_does_not_go_together_is_refused(overrides, pieces):
@@ -141,7 +145,9 @@ def test_what_does_not_go_together_is_refused(overrides, pieces):
 @pytest.mark.parametrize(
     ("key", "value", "beside"),
     [
-        ("digits.learning_rate", 0.1, "lr"),
+        ("digits.training.learning_rate", 0.1, "lr"),
+        ("digits.learning_rate", 0.1, "training"),
+        ("digits.data.name", "cifar10", "source"),
         ("digits.fedprox", {"mu": 1}, "fedmpq"),
         ("digits.fedmpq.lamda", 0.2, "lambda"),
         ("digits.fedmpq.lambda_", 0.2, "lambda"),
@@ -162,9 +168,52 @@ def test_an_unknown_key_at_the_top_is_named_with_its_value(edited):
     assert "allowed: " in message
 
 
-@pytest.mark.parametrize("key", ["lr", "budgets", "model", "seeds", "quantizer"])
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("rounds", 3, "training.rounds"),
+        ("clients", 10, "partition.clients"),
+        ("source", "cifar10", "data.source"),
+        ("budgets", [2], "model.budgets"),
+        ("share", 0.5, "participation.share"),
+    ],
+)
+def test_a_key_that_has_lost_its_group_is_told_where_it_belongs(key, value, place):
+    assert refused({f"digits.{key}": value}).endswith(f"it belongs to a group: digits.{place}")
+
+
+@pytest.mark.parametrize("key", ["training.lr", "model.budgets", "model.network", "partition.seeds", "data.source"])
 def test_a_missing_key_is_named(edited, key):
-    assert refused({}, edited(lambda tree: tree["digits"].pop(key))) == f"params.yaml: digits.{key} is missing"
+    group, name = key.split(".")
+    assert refused({}, edited(lambda tree: tree["digits"][group].pop(name))) == f"params.yaml: digits.{key} is missing"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_missing_group_is_named(edited, group):
+    assert refused({}, edited(lambda tree: tree["digits"].pop(group))) == f"params.yaml: digits.{group} is missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trainings": {}}, "unknown key 'defaults.trainings'; allowed there: fp32, .*training"),
+        ({"training": {"round": 3}}, "unknown key 'defaults.training.round'; allowed there: rounds, "),
+        ({"fedmpq": {"lamda": 3}}, "unknown key 'defaults.fedmpq.lamda'; allowed there: .*lambda"),
+        ({"rounds": 3}, "defaults.rounds: 3 is not allowed"),
+        ({"training": None}, "defaults.training: None is not allowed; allowed: a group of keys"),
+    ],
+)
+def test_defaults_are_checked_also_where_no_experiment_merges_them(edited, change, said):
+    assert re.match(f"params.yaml: {said}", refused({}, edited(lambda tree: tree["defaults"].update(change))))
+
+
+@pytest.mark.parametrize("defaults", [None, [1], "x"])
+def test_defaults_that_are_no_groups_are_refused(edited, defaults):
+    assert refused({}, edited(lambda tree: tree.update(defaults=defaults))).startswith("params.yaml: defaults: ")
+
+
+def test_a_file_needs_no_defaults(edited, parameters):
+    assert load_parameters(edited(lambda tree: tree.pop("defaults"))) == parameters
 
 
 @pytest.mark.parametrize("key", ["experiments", "algorithms", "alphas"])
@@ -207,15 +256,17 @@ def test_a_file_that_is_no_set_of_parameters_is_refused_in_one_line(tmp_path, co
 
 
 def test_overrides_by_dotted_key(parameters):
-    changed = load_parameters(PARAMS, {"digits.fedmpq.lambda": 0.7, "digits.rounds": 3, "alphas": [1]})
+    changed = load_parameters(PARAMS, {"digits.fedmpq.lambda": 0.7, "digits.training.rounds": 3, "alphas": [1]})
     experiment = changed.experiment("digits")
-    assert (experiment.fedmpq.lambda_, experiment.rounds, changed.alphas) == (0.7, 3, [1])
+    assert (experiment.fedmpq.lambda_, experiment.training.rounds, changed.alphas) == (0.7, 3, [1])
     original = parameters.experiment("digits")
-    assert experiment.model_copy(update={"rounds": original.rounds, "fedmpq": original.fedmpq}) == original
+    assert experiment.model_copy(update={"training": original.training, "fedmpq": original.fedmpq}) == original
     assert changed.experiment("cifar10") == parameters.experiment("cifar10")
 
 
-@pytest.mark.parametrize("key", ["digit.rounds", "digits.fedmq.lambda", "digits.rounds.x", "digits.fedmpq.lambda.x"])
+@pytest.mark.parametrize(
+    "key", ["digit.training.rounds", "digits.fedmq.lambda", "digits.training.rounds.x", "digits.fedmpq.lambda.x"]
+)
 def test_an_override_below_what_is_no_section_is_refused(key):
     assert refused({key: 1}).startswith(f"unknown key '{key}': there is no section")
 
@@ -223,29 +274,29 @@ def test_an_override_below_what_is_no_section_is_refused(key):
 @pytest.mark.parametrize(
     ("assignment", "key", "value"),
     [
-        ("rounds=3", "digits.rounds", 3),
-        ("lr = 0.5", "digits.lr", 0.5),
-        ("lr=1e-3", "digits.lr", 0.001),
+        ("training.rounds=3", "digits.training.rounds", 3),
+        ("training.lr = 0.5", "digits.training.lr", 0.5),
+        ("training.lr=1e-3", "digits.training.lr", 0.001),
         ("fedmpq.lambda=1", "digits.fedmpq.lambda", 1),
-        ("seeds=[4, 5]", "digits.seeds", [4, 5]),
-        ("activation_bits=null", "digits.activation_bits", None),
-        ("flip=true", "digits.flip", True),
-        ("model=a.b:c", "digits.model", "a.b:c"),
-        ("model=a=b", "digits.model", "a=b"),
+        ("partition.seeds=[4, 5]", "digits.partition.seeds", [4, 5]),
+        ("model.activation_bits=null", "digits.model.activation_bits", None),
+        ("data.flip=true", "digits.data.flip", True),
+        ("model.network=a.b:c", "digits.model.network", "a.b:c"),
+        ("model.network=a=b", "digits.model.network", "a=b"),
     ],
 )
 def test_assignments_have_yaml_values(assignment, key, value):
     assert parse_overrides([assignment], "digits") == {key: value}
 
 
-@pytest.mark.parametrize("assignment", ["rounds", "", "seeds=[1", "model={a: 1", "model='x", "lr=@"])
+@pytest.mark.parametrize("assignment", ["training.rounds", "", "seeds=[1", "model={a: 1", "model='x", "training.lr=@"])
 def test_an_assignment_that_is_none_is_refused(assignment):
     with pytest.raises(UserError, match=rf"^--set {re.escape(assignment)}: .*KEY=VALUE"):
         parse_overrides([assignment], "digits")
 
 
 def test_an_assignment_without_a_value_is_refused():
-    refused(parse_overrides(["rounds="], "digits"))
+    refused(parse_overrides(["training.rounds="], "digits"))
     refused(parse_overrides(["=3"], "digits"))
 
 
@@ -280,21 +331,20 @@ def test_unknown_names_are_refused_with_those_there_are(parameters):
 
 @pytest.mark.parametrize(("share", "asked"), [(1.0, 10), (0.25, 3), (0.24, 2), (0.05, 1), (0.001, 1), (0.35, 4)])
 def test_clients_asked_in_a_round(share, asked):
-    assert load_parameters(PARAMS, {"digits.participation": share}).experiment("digits").asked == asked
+    assert load_parameters(PARAMS, {"digits.participation.share": share}).experiment("digits").asked == asked
 
 
 def test_flat_parameters_are_those_that_determine_the_run(parameters):
     experiment = parameters.experiment("digits")
     flat = experiment.flat("fedmpq")
-    assert flat["fedmpq.lambda"] == 0.1
-    assert flat["budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
-    assert not {"seeds", "validation", "fp32.aggregation", "pruning.lambda"} & flat.keys()
-    own = {f"fedmpq.{key}" for key in ("aggregation", "lambda", "epsilon", "min_bits")}
-    shared = set(Experiment.model_fields) - {*ALGORITHM_NAMES, "seeds", "validation"}
-    assert set(flat) == own | shared
-    assert set(experiment.flat("fp32")) == {"fp32.aggregation"} | shared
+    assert flat["lambda"] == 0.1
+    assert flat["model.budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
+    keys = {f"{group}.{key}" for group, model in GROUPS.items() for key in model.model_fields}
+    shared = keys - {"partition.seeds", "data.validation"}
+    assert set(flat) == {"aggregation", "lambda", "epsilon", "min_bits"} | shared
+    assert set(experiment.flat("fp32")) == {"aggregation"} | shared
 
 
 def test_parameters_cannot_be_changed_by_accident(parameters):
     with pytest.raises(ValueError, match="frozen"):
-        parameters.experiment("digits").rounds = 3
+        parameters.experiment("digits").training.rounds = 3

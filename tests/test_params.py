@@ -1,12 +1,15 @@
 """What is in params.yaml, and the names that it may use."""
 
+import difflib
 import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
-from fedmpq.config import ALGORITHM_NAMES, Experiment, load_parameters
+from fedmpq.config import ALGORITHM_NAMES, GROUPS, load_parameters
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import SCALES
 
@@ -28,50 +31,112 @@ def test_the_lists_of_the_matrix(parameters):
 
 def test_sections_ready_to_run(parameters):
     assert list(parameters.sections) == SECTIONS
-    for name in SECTIONS:
+    networks = dict.fromkeys(SECTIONS, "resnet20") | {"tiny-imagenet": "resnet44"}
+    networks |= dict.fromkeys(["digits", "fashion-mnist"], "resnet8")
+    for name, network in networks.items():
         experiment = parameters.experiment(name)
         assert all(experiment.algorithm(algorithm) for algorithm in ALGORITHM_NAMES)
-        assert experiment.model == {"digits": "resnet8", "fashion-mnist": "resnet8", "tiny-imagenet": "resnet44"}.get(
-            name, "resnet20"
-        )
-        build_model(experiment.model, 2, 8)
+        assert experiment.model.network == network
+        build_model(network, 2, 8)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_settings_of_the_paper(parameters, name):
     experiment = parameters.experiment(name)
     expected = {
-        "clients": 10,
-        "budgets": [2, 2, 4, 4, 4, 6, 6, 6, 8, 8],
-        "participation": 1,
-        "dropout": 0,
-        "deadline": None,
-        "rounds": 50,
-        "local_epochs": 5,
-        "batch_size": 128,
-        "lr": 0.1,
-        "momentum": 0.9,
-        "activation_bits": 4,
-        "averaging": "samples",
-        "quantizer": "full-range",
-        "flip": False,
-        "crop_padding": 0,
-        "train_samples": None,
-        "validation": 0.1,
+        "data": {"train_samples": None, "validation": 0.1, "flip": False, "crop_padding": 0},
+        "partition": {"clients": 10},
+        "model": {
+            "budgets": [2, 2, 4, 4, 4, 6, 6, 6, 8, 8],
+            "activation_bits": 4,
+            "quantizer": "full-range",
+        },
+        "training": {
+            "rounds": 50,
+            "local_epochs": 5,
+            "batch_size": 128,
+            "lr": 0.1,
+            "momentum": 0.9,
+            "averaging": "samples",
+        },
+        "participation": {"share": 1, "dropout": 0, "deadline": None},
     }
-    assert {key: getattr(experiment, key) for key in expected} == expected
+    for group, keys in expected.items():
+        assert {key: getattr(getattr(experiment, group), key) for key in keys} == keys
     assert all(experiment.algorithm(algorithm).aggregation == "weights" for algorithm in ALGORITHM_NAMES)
     assert 0.02 <= experiment.fedmpq.epsilon <= 0.03
 
 
 def test_every_number_is_annotated():
-    """Each key of the first section has a comment, or its name and type say all there is to know."""
+    """Each key of `defaults` has a comment, or its name and type say all there is to know, or it stands above."""
     text = PARAMS.read_text()
-    section = text[text.index("\ndigits:") : text.index("\nfashion-mnist:")]
-    plain = {"clients", "seeds", "rounds", "local_epochs", "lr", "momentum", "weight_decay"}
-    bare = set(re.findall(r"^  (\w+): [^#\n]+$", section, re.MULTILINE))
-    assert bare <= plain
+    defaults = text[text.index("\ndefaults:") : text.index("\ndigits:")]
+    annotated = set(re.findall(r"^    (\w+):.*#", defaults, re.MULTILINE))
+    plain = {"clients", "rounds", "local_epochs", "lr", "momentum", "weight_decay"}
+    assert set(re.findall(r"^    (\w+):", defaults, re.MULTILINE)) <= annotated | plain
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_an_experiment_merges_what_is_common_and_states_only_what_differs(name):
+    text = PARAMS.read_text()
+    section = re.search(rf"^{name}:\n(?:(?:  .*)?\n)*", text, re.MULTILINE)[0]
+    groups = [*GROUPS, *ALGORITHM_NAMES]
+    assert sorted(re.findall(r"^  (\w+):\n    <<: \*(\w+)$", section, re.MULTILINE)) == sorted(
+        zip(groups, groups, strict=True)
+    )
+    defaults = YAML(typ="safe").load(text)["defaults"]
+    stated = YAML(typ="safe").load(re.sub("^    <<: .*\n", "", section, flags=re.MULTILINE))[name]
+    for group, keys in stated.items():
+        assert not [key for key, value in (keys or {}).items() if defaults[group].get(key, ...) == value]
+
+
+# What `dvc exp run -S` does to it
+
+
+@pytest.fixture
+def copy(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(PARAMS.read_bytes())
+    return path
+
+
+def changed_lines(before, after):
+    """Lines removed and added."""
+    lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
+    return [[line[2:] for line in lines if line.startswith(sign)] for sign in "-+"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("training.rounds", 3, "    rounds: 10"),
+        ("data.source", "cifar100", "    source: digits  # built-in"),
+        ("fedmpq.lambda", 0.7, None),
+        ("model.activation_bits", "null", None),
+    ],
+)
+def test_an_override_by_dvc_changes_one_value_of_one_experiment(copy, key, value, line):
+    before = copy.read_text()
+    apply_overrides(copy, [f"digits.{key}={value}"])
+    value = None if value == "null" else value
+    assert load_parameters(copy) == load_parameters(PARAMS, {f"digits.{key}": value})
+    after = YAML(typ="safe").load(copy)
+    assert after["defaults"] == YAML(typ="safe").load(PARAMS)["defaults"]
+    removed, _ = changed_lines(before, copy.read_text())
+    assert len(removed) == (line is not None)
+    assert all(found.startswith(line) for found in removed)
+    assert re.findall("#.*", copy.read_text()) == re.findall("#.*", before)
+
+
+def test_further_overrides_by_dvc_change_one_line(copy):
+    apply_overrides(copy, ["digits.training.rounds=3"])
+    for assignment in ("digits.training.rounds=4", "cifar10.fedmpq.lambda=0.5", "digits.training.lr=0.2"):
+        before = copy.read_text()
+        apply_overrides(copy, [assignment])
+        removed, added = changed_lines(before, copy.read_text())
+        assert len(removed) == 1
+        assert added == [f"    {assignment.split('.', 2)[2].replace('=', ': ')}"]
 
 
 def test_names_of_scale_estimators_are_those_that_there_are():
-    assert set(get_args(Experiment.model_fields["quantizer"].annotation)) == set(SCALES)
+    assert set(get_args(GROUPS["model"].model_fields["quantizer"].annotation)) == set(SCALES)

@@ -50,7 +50,7 @@ def test_what_was_saved_comes_back(folder, consensus, run_id):
 def test_a_checkpoint_of_a_real_run_comes_back(folder, data):
     setup = tiny.setup(data, "fedmpq", activation_bits=4, evaluate_quantized=True, dropout=0.2, max_repeats=9)
     run = Federation(setup, Sequential(setup))
-    history = History(0, setup.experiment.budgets, run.layout.layers, run.layout.sizes)
+    history = History(0, setup.experiment.model.budgets, run.layout.layers, run.layout.sizes)
     for record in run.rounds():
         history.append(record)
     saved = Checkpoint(record.state, history, None)

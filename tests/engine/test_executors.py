@@ -21,7 +21,7 @@ def outcome(setup, executor, killing=False):
     """Everything that a run leaves, but for its times; with `killing` the workers die between the rounds."""
     with executor:
         run = Federation(setup, executor)
-        history = History(setup.seed, setup.experiment.budgets, run.layout.layers, run.layout.sizes)
+        history = History(setup.seed, setup.experiment.model.budgets, run.layout.layers, run.layout.sizes)
         states, reasons = [], []
         for record in run.rounds():
             history.append(record)
@@ -37,7 +37,7 @@ def outcome(setup, executor, killing=False):
 
 @pytest.fixture(scope="module")
 def settings(data):
-    changes = {"model": "resnet8", "activation_bits": 4, "flip": True, "evaluate_quantized": True, "lr": 0.01}
+    changes = {"network": "resnet8", "activation_bits": 4, "flip": True, "evaluate_quantized": True, "lr": 0.01}
     return tiny.setup(data, "fedmpq", budgets=(2, 4, 6, 8), fedmpq={"lambda": 1.0, "epsilon": 0.05}, **changes)
 
 
@@ -68,7 +68,7 @@ def test_workers_end_with_the_block(settings):
 
 
 def test_a_client_that_diverges_fails_in_a_worker_as_it_does_here(data):
-    setup = tiny.setup(data, "fp32", model="user_models:fragile")
+    setup = tiny.setup(data, "fp32", network="user_models:fragile")
     found = outcome(setup, Processes(setup, 1))
     assert found == outcome(setup, Sequential(setup))
     assert [list(reasons) for reasons in found[3]] == [[0], [0]]
@@ -101,7 +101,7 @@ def mortal(data, tmp_path, monkeypatch):
         name = f"mortal_{deaths}_{in_evaluation}"
         (tmp_path / f"{name}.py").write_text(MORTAL.format(folder=str(tmp_path), in_evaluation=in_evaluation))
         (tmp_path / "left").write_text(str(deaths))
-        return tiny.setup(data, "fp32", model=f"{name}:factory")
+        return tiny.setup(data, "fp32", network=f"{name}:factory")
 
     monkeypatch.syspath_prepend(tmp_path)
     return setup
@@ -135,7 +135,7 @@ def test_an_evaluation_whose_workers_die_is_an_error_that_says_so(mortal):
 
 @pytest.mark.parametrize("build", [Sequential, lambda setup: Processes(setup, 1)])
 def test_a_fault_of_the_program_is_an_error_with_its_trace(data, build):
-    setup = tiny.setup(data, "fp32", model="user_models:broken")
+    setup = tiny.setup(data, "fp32", network="user_models:broken")
     with pytest.raises(RuntimeError, match="a fault of the program"):
         outcome(setup, build(setup))
 

@@ -22,7 +22,7 @@ def cluster():
 
 def test_a_cluster_of_two_nodes_gives_the_same_bytes_as_one_after_another(data, cluster):
     own = {"lambda": 1.0, "epsilon": 0.05}
-    setup = tiny.setup(data, "fedmpq", budgets=(2, 4, 8), model="resnet8", activation_bits=4, fedmpq=own)
+    setup = tiny.setup(data, "fedmpq", budgets=(2, 4, 8), network="resnet8", activation_bits=4, fedmpq=own)
     execution = Execution(executor="ray", ray_address=cluster.address)
     executor = build_executor(execution, setup)
     assert len({ray.get(actor.node.remote()) for actor in executor.idle}) == 2

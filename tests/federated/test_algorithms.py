@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpq.federated.algorithms import ALGORITHMS
+from fedmpq.config import ALGORITHM_NAMES
+from fedmpq.federated.algorithms import build_algorithm
 from fedmpq.federated.allocation import Consensus, prune_and_grow
 from fedmpq.quantization.codes import scale_of
 from fedmpq.quantization.sparsity import prune_bits
@@ -14,8 +15,7 @@ UNEQUAL = Consensus((2, 5, 3, 8), (1, 0, 2, 0))
 
 
 def algorithm(name, **changes):
-    settings = tiny.experiment(**changes)
-    return ALGORITHMS[name](settings.algorithm(name))
+    return build_algorithm(name, tiny.experiment(**changes).algorithm(name))
 
 
 def own(**changes):
@@ -23,12 +23,10 @@ def own(**changes):
 
 
 def test_every_algorithm_of_the_parameters_is_there():
-    assert list(ALGORITHMS) == ["fp32", "fpq8", "aqfl", "fedmpq", "pruning"]
-    assert [name for name in ALGORITHMS if not algorithm(name).quantizes_activations] == ["fp32"]
-    assert [name for name in ALGORITHMS if algorithm(name, fedmpq=own(), pruning=own()).regularization()] == [
-        "fedmpq",
-        "pruning",
-    ]
+    built = {name: algorithm(name, fedmpq=own(), pruning=own()) for name in ALGORITHM_NAMES}
+    assert list(built) == ["fp32", "fpq8", "aqfl", "fedmpq", "pruning"]
+    assert [name for name in built if not built[name].quantizes_activations] == ["fp32"]
+    assert [name for name in built if built[name].regularization()] == ["fedmpq", "pruning"]
 
 
 @pytest.mark.parametrize("consensus", [None, UNEQUAL])

@@ -31,7 +31,7 @@ class Client:
         self.optimizer = self.training.configure_optimizers()
         images, labels = (torch.from_numpy(array.copy()) for array in (dataset.train_images, dataset.train_labels))
         statistics = torch.tensor(dataset.mean), torch.tensor(dataset.std)
-        self.batches = Batches(images, labels, self.settings.batch_size, *statistics, ("test",))
+        self.batches = Batches(images, labels, self.settings.training.batch_size, *statistics, ("test",))
 
     def weights(self):
         return [self.model.get_parameter(key).detach().clone() for key in self.layout.weights]

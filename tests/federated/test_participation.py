@@ -16,7 +16,7 @@ def clients(count=10, seed=0, **changes):
 @given(st.integers(1, 12), st.floats(0.01, 1), st.integers(1, 9), st.integers(0, 3), st.data())
 def test_so_many_different_clients_are_asked_the_others_first(count, share, round, attempt, data):
     tried = data.draw(st.sets(st.integers(0, count - 1)))
-    asked = clients(count, participation=share).choose(round, attempt, tried)
+    asked = clients(count, share=share).choose(round, attempt, tried)
     assert asked == sorted(set(asked))
     assert len(asked) == max(1, int(share * count + 0.5))
     assert set(asked) <= set(range(count))
@@ -25,7 +25,7 @@ def test_so_many_different_clients_are_asked_the_others_first(count, share, roun
 
 def test_who_is_asked_depends_on_the_seed_the_round_and_the_attempt_alone():
     def asked(seed, round, attempt):
-        return tuple(clients(40, seed, participation=0.25).choose(round, attempt, ()))
+        return tuple(clients(40, seed, share=0.25).choose(round, attempt, ()))
 
     keys = [(seed, round, attempt) for seed in (0, 1) for round in (1, 2) for attempt in (0, 1)]
     assert [asked(*key) for key in keys] == [asked(*key) for key in keys]
@@ -33,7 +33,7 @@ def test_who_is_asked_depends_on_the_seed_the_round_and_the_attempt_alone():
 
 
 def test_every_client_is_asked_as_often_in_the_long_run():
-    part = clients(10, participation=0.3)
+    part = clients(10, share=0.3)
     often = Counter(client for round in range(1, 501) for client in part.choose(round, 0, ()))
     assert sorted(often) == list(range(10))
     assert max(abs(count - 150) for count in often.values()) < 45

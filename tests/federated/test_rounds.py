@@ -22,7 +22,7 @@ def test_a_client_that_fails_is_named_and_the_round_goes_on(data):
 
 def test_a_client_that_diverges_is_named_and_left_out(data):
     """Client 0 alone holds the white image, on which this network's loss is not a number."""
-    run = federation(data, "fp32", model="user_models:fragile")
+    run = federation(data, "fp32", network="user_models:fragile")
     for record in run.rounds():
         assert [client.client for client in record.clients] == [1, 2]
         assert list(record.exchange.reasons) == [0]
@@ -116,7 +116,7 @@ def test_damaged_bytes_are_rejected(data, damage):
 
 def test_what_happened_adds_up_and_bytes_are_counted(data):
     run = federation(
-        data, "aqfl", budgets=(2, 4, 6, 8), rounds=12, dropout=0.3, max_repeats=20, min_answers=2, participation=0.75
+        data, "aqfl", budgets=(2, 4, 6, 8), rounds=12, dropout=0.3, max_repeats=20, min_answers=2, share=0.75
     )
     repeated = dropped = 0
     for record in run.rounds():
@@ -145,9 +145,7 @@ def test_every_client_asked_met_one_fate_also_in_rounds_that_were_repeated(data)
 
 def test_a_round_is_repeated_with_others(data):
     """Of four clients two are asked, client 1 always fails: the other two are asked next, and answer."""
-    run = federation(
-        data, "fp32", losing(1), budgets=(4, 4, 4, 4), participation=0.5, min_answers=2, max_repeats=1, rounds=8
-    )
+    run = federation(data, "fp32", losing(1), budgets=(4, 4, 4, 4), share=0.5, min_answers=2, max_repeats=1, rounds=8)
     repeated = 0
     for record in run.rounds():
         first = run.participation.choose(record.round, 0, ())
@@ -196,7 +194,7 @@ def test_simulated_time_of_attempts_adds_up_and_of_missing_answers_lasts_until_t
 
 
 def test_only_some_clients_take_part(data):
-    run = federation(data, "fp32", budgets=(4, 4, 4, 4), participation=0.5, rounds=8)
+    run = federation(data, "fp32", budgets=(4, 4, 4, 4), share=0.5, rounds=8)
     taking_part = [tuple(client.client for client in record.clients) for record in run.rounds()]
     assert {len(clients) for clients in taking_part} == {2}
     assert len(set(taking_part)) > 2

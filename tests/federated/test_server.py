@@ -25,18 +25,18 @@ def fedavg_by_hand(setup, momentum):
     statistics = torch.tensor(dataset.mean), torch.tensor(dataset.std)
 
     def network():
-        return build_model(settings.model, tiny.CLASSES, dataset.image_size, setup.seed)
+        return build_model(settings.model.network, tiny.CLASSES, dataset.image_size, setup.seed)
 
     current, results = network().state_dict(), []
-    for round in range(1, settings.rounds + 1):
+    for round in range(1, settings.training.rounds + 1):
         total, losses = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in current.items()}, 0.0
-        for client in range(settings.clients):
+        for client in range(settings.partition.clients):
             model, indices = network(), setup.partition.client(client)
             model.load_state_dict(current)
             velocity = [torch.zeros_like(parameter) for parameter in model.parameters()]
             pixels, labels = (torch.from_numpy(a[indices]) for a in (dataset.train_images, dataset.train_labels))
             key = (setup.seed, "batches", round, client)
-            for images, targets in Batches(pixels, labels, settings.batch_size, *statistics, key):
+            for images, targets in Batches(pixels, labels, settings.training.batch_size, *statistics, key):
                 loss = F.cross_entropy(model(images), targets)
                 gradients = torch.autograd.grad(loss, list(model.parameters()))
                 losses += loss.item() * len(targets) / tiny.TRAIN
@@ -58,7 +58,7 @@ def fedavg_by_hand(setup, momentum):
 
 @pytest.mark.parametrize("model", ["user_models:perceptron", "user_models:convolutional"])
 def test_full_precision_is_plain_fedavg(data, model):
-    run = federation(data, "fp32", model=model, lr=RATE, momentum=0.5, rounds=3)
+    run = federation(data, "fp32", network=model, lr=RATE, momentum=0.5, rounds=3)
     expected = fedavg_by_hand(run.setup, momentum=0.5)
     for record, (state, accuracy, loss, train_loss) in zip(run.rounds(), expected, strict=True):
         found = run.layout.state_dict(record.state.model)
@@ -121,7 +121,7 @@ def test_clients_get_what_the_algorithm_allocates_and_send_no_more_back(data):
     total, state, pruned = sum(run.layout.sizes), None, 0
     for record in run.rounds():
         for client in record.clients:
-            budget = run.experiment.budgets[client.client]
+            budget = run.experiment.model.budgets[client.client]
             assert client.given == run.algorithm.allocate(run.layout.sizes, budget, state)
             assert sum(s * b for s, b in zip(run.layout.sizes, client.given, strict=True)) <= Fraction(budget) * total
             assert all(1 <= left <= given for left, given in zip(client.left, client.given, strict=True))
@@ -140,7 +140,7 @@ def test_consensus_of_a_round_reaches_the_next(data):
 
 def test_the_first_model_is_that_of_the_seed(data):
     run = federation(data, "fp32", seed=3)
-    model = build_model(run.experiment.model, tiny.CLASSES, 8, seed=3)
+    model = build_model(run.experiment.model.network, tiny.CLASSES, 8, seed=3)
     assert torch.equal(run.initial.model.weights, run.layout.flatten(model).weights)
     assert (run.initial.round, run.initial.consensus) == (0, None)
 

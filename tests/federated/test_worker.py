@@ -48,7 +48,7 @@ def fedmpq(**changes):
 @pytest.mark.parametrize("bits", [None, 8, 4, 2, 1])
 def test_training_longer_lowers_the_loss_and_moves_the_model_further(data, model, bits):
     def answer(epochs):
-        setup = tiny.setup(data, "aqfl" if bits else "fp32", model=model, local_epochs=epochs, lr=0.05)
+        setup = tiny.setup(data, "aqfl" if bits else "fp32", network=model, local_epochs=epochs, lr=0.05)
         server = Server(setup)
         read = server.read(Worker(setup).train(server.task(bits, client=2)), client=2)
         assert read.samples == len(setup.partition.client(2))
@@ -118,7 +118,7 @@ def test_full_precision_has_no_quantized_activations(data):
 def test_evaluation_counts_what_the_model_gets_right(data):
     setup = tiny.setup(data, "fp32")
     server = Server(setup)
-    model = build_model(setup.experiment.model, tiny.CLASSES, 8, setup.seed).eval()
+    model = build_model(setup.experiment.model.network, tiny.CLASSES, 8, setup.seed).eval()
     dataset = setup.dataset
     statistics = torch.tensor(dataset.mean), torch.tensor(dataset.std)
     logits = model(normalize(torch.from_numpy(dataset.test_images.copy()), *statistics))
@@ -140,7 +140,7 @@ def test_held_out_training_images_can_be_evaluated_instead(data):
 @pytest.mark.parametrize("model", ["resnet8", "user_models:dropped", "user_models:normed", "user_models:cumulative"])
 def test_an_answer_depends_on_its_task_alone(data, model):
     """Not on what the worker did before, nor on the global generators."""
-    setup = tiny.setup(data, "fedmpq", model=model, flip=True, crop_padding=1)
+    setup = tiny.setup(data, "fedmpq", network=model, flip=True, crop_padding=1)
     server = Server(setup)
     first = Worker(setup).train(server.task(4))
     worker = Worker(setup)
@@ -151,7 +151,7 @@ def test_an_answer_depends_on_its_task_alone(data, model):
 
 
 def test_training_disturbs_no_global_generator_or_logger(data):
-    setup = tiny.setup(data, "fp32", model="user_models:dropped")
+    setup = tiny.setup(data, "fp32", network="user_models:dropped")
     server, worker = Server(setup), Worker(setup)
     torch.manual_seed(5)
     state, level = torch.random.get_rng_state(), logging.getLogger("lightning.pytorch").level
@@ -175,7 +175,7 @@ def test_other_rounds_clients_and_seeds_train_in_another_order(data):
 @pytest.mark.parametrize("model", ["user_models:perceptron", "user_models:convolutional", "user_models:linear"])
 @pytest.mark.parametrize("lr", [1e10, 1e20, 1e37])
 def test_a_client_that_diverges_fails_by_itself(data, algorithm, model, lr):
-    setup = tiny.setup(data, algorithm, model=model, lr=lr, local_epochs=5)
+    setup = tiny.setup(data, algorithm, network=model, lr=lr, local_epochs=5)
     worker, server = Worker(setup), Server(setup)
     task = server.task(None if algorithm == "fp32" else 4, client=2)
     with suppress(TaskFailed):
@@ -206,7 +206,7 @@ def test_a_setup_travels_without_the_arrays(data):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_precision_of_training(data, precision):
-    setup = tiny.setup(data, "aqfl", model="user_models:convolutional", activation_bits=4)
+    setup = tiny.setup(data, "aqfl", network="user_models:convolutional", activation_bits=4)
     setup = type(setup)(**{**vars(setup), "precision": precision})
     worker, server = Worker(setup), Server(setup)
     kinds = set()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -16,16 +17,17 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of its own; returns its folder and a function that sets parameters of `digits`."""
+    """A project of its own; returns its folder and a function that sets parameters of `digits` by their keys."""
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
     def configure(alphas=(0.5, 1.0), **values):
-        yaml = YAML()
-        tree = yaml.load(PARAMS)
+        tree = YAML(typ="safe").load(PARAMS)
         tree.update(experiments=["digits"], alphas=list(alphas))
-        tree["digits"].update(values)
-        yaml.dump(tree, tmp_path / "params.yaml")
+        for key, value in values.items():
+            group, name = tiny.PLACES[key].split(".")
+            tree["digits"][group][name] = value
+        YAML().dump(tree, tmp_path / "params.yaml")
 
     configure()
     return tmp_path, configure
@@ -108,7 +110,7 @@ def test_an_unknown_experiment_is_refused(project, capsys):
 
 def test_raw_data_are_found_from_a_temporary_copy_of_the_repository(project, monkeypatch, tmp_path_factory, capsys):
     root, configure = project
-    configure(data="mine", image_size=None)
+    configure(source="mine", image_size=None)
     original = tmp_path_factory.mktemp("original")
     monkeypatch.setenv("DVC_ROOT", str(original))
     assert f"in {original}/data/raw/mine/" in refused(prepare, capsys)

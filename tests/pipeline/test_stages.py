@@ -1,35 +1,46 @@
 from pathlib import Path
 
 import pytest
-from fedmpq.engine.training import CODE
 from ruamel.yaml import YAML
 
-from fedmpq.config import ALGORITHM_NAMES, Experiment
+from fedmpq.config import ALGORITHM_NAMES, GROUPS
+from fedmpq.engine.method import SOURCE, method_files
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 SECTION = "${item.experiment}."
+KEYS = {f"{group}.{key}" for group, keys in GROUPS.items() for key in keys.model_fields}
 
 
 def keys(stage):
-    """The keys of an experiment's section on which a stage depends."""
-    return {name.removeprefix(SECTION) for name in STAGES[stage]["params"] if name.startswith(SECTION)}
+    """The keys of an experiment's groups on which a stage depends."""
+    names = [name.removeprefix(SECTION) for name in STAGES[stage]["params"] if name.startswith(SECTION)]
+    return {key for key in KEYS for name in names if key == name or key.startswith(f"{name}.")}
 
 
 def test_every_parameter_of_an_experiment_makes_something_stale():
-    used = keys("prepare") | keys("partition") | keys("train")
-    of_algorithms = {"${item.algorithm}"}
-    assert used - of_algorithms == Experiment.model_fields.keys() - {*ALGORITHM_NAMES, "validation"}
+    assert keys("prepare") | keys("partition") | keys("train") == KEYS - {"data.validation"}
+    assert f"{SECTION}${{item.algorithm}}" in STAGES["train"]["params"]
 
 
 def test_only_the_seeds_concern_several_stages():
     assert keys("prepare") & (keys("partition") | keys("train")) == set()
-    assert keys("partition") & keys("train") == {"seeds"}
+    assert keys("partition") & keys("train") == {"partition.seeds"}
 
 
-def test_train_depends_on_the_code_that_its_fingerprint_covers():
-    code = {name for name in STAGES["train"]["deps"] if not name.startswith("data/")}
-    assert code == {f"src/fedmpq/{name}" for name in CODE}
+def test_no_stage_names_what_is_not_there():
+    for stage in STAGES.values():
+        for name in [name.removeprefix(SECTION) for name in stage.get("params", []) if name.startswith(SECTION)]:
+            assert name == "${item.algorithm}" or name in KEYS | GROUPS.keys()
+
+
+def test_dvc_watches_the_method():
+    watched = [ROOT / name for name in STAGES["code"]["deps"]]
+    for algorithm in ALGORITHM_NAMES:
+        files = method_files(algorithm, "resnet8").values()
+        assert not [file for file in files if not any(file.is_relative_to(place) for place in watched)]
+    assert ROOT / "src" == SOURCE
+    assert "data/code/${item.experiment}/${item.algorithm}.json" in STAGES["train"]["deps"]
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])

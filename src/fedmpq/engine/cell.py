@@ -82,7 +82,7 @@ class Cell:
         return {
             "parameters": self.flat_parameters,
             "data": sha256(*(self.data / name for name in ARRAYS)),
-            "code": code_digest(self.root, self.experiment.algorithm(self.algorithm).of, self.experiment.model.network),
+            "code": code_digest(self.experiment.algorithm(self.algorithm).of, self.experiment.model.network),
             "device": self.device.type,
             "precision": self.precision,
             "torch": torch.__version__,

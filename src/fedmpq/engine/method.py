@@ -1,7 +1,9 @@
 """The method: the source files that determine a result. All others only carry it out."""
 
-import importlib.util
-from modulefinder import ModuleFinder
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec, resolve_name
+from itertools import accumulate
 from pathlib import Path
 
 from fedmpq.errors import UserError
@@ -11,48 +13,77 @@ SOURCE = Path(__file__).parents[2]
 ENTRIES = ("fedmpq.federated.server", "fedmpq.federated.worker")
 CHECKED_INPUT = ("fedmpq.config", "fedmpq.errors", "fedmpq.files")
 """Modules that the method imports though they determine nothing: parameters are part of a fingerprint by value."""
+LIBRARIES = {"site-packages", "dist-packages"}
 
 
-def method_files(root: Path, algorithm: str, network: str) -> list[Path]:
-    """The files that determine results of `algorithm` on `network`, ascending.
+def method_files(algorithm: str, network: str) -> dict[str, Path]:
+    """The files that determine results of `algorithm` on `network`, by module, ascending.
 
-    They are what the round loop, the client, the algorithm and a network of the user's own import from this package
-    and from the project. Imports are read, nothing is run.
+    They are what the round loop, the client, the algorithm and the network import from this package and, if they are
+    the user's own, from where they are. Imports are read, nothing is run.
 
     Args:
-        root: folder of the project.
-        algorithm: one of `fedmpq.config.ALGORITHM_NAMES`, or `package.module:Class` of the user's own.
+        algorithm: one of `fedmpq.config.ALGORITHM_NAMES`, or `package.module:Class`.
         network: `resnet<6n+2>`, or `package.module:factory`.
 
     Raises:
-        UserError: there is no module of that network or algorithm.
+        UserError: there is no module of that algorithm or network, or it is no Python.
     """
-    finder = ModuleFinder([str(SOURCE), str(root)], excludes=list(CHECKED_INPUT))
-    for name in ENTRIES if ":" in algorithm else (*ENTRIES, f"fedmpq.federated.algorithms.{algorithm}"):
-        finder.import_hook(name)
-    own = [name.partition(":")[0] for name in (algorithm, network) if ":" in name]
-    outside = [file for name in own for file in _scan(finder, name)]
-    # The package itself imports nothing: it is where a person's imports start.
-    found = [Path(module.__file__) for name, module in finder.modules.items() if module.__file__ and name != "fedmpq"]
-    return sorted({*found, *outside})
+    ours = [] if ":" in algorithm else [f"fedmpq.federated.algorithms.{algorithm}"]
+    found = _closure([*ENTRIES, *ours], [])
+    for name in (algorithm, network):
+        found |= _own_files(name.partition(":")[0]) if ":" in name else {}
+    return dict(sorted(found.items()))
 
 
-def _scan(finder: ModuleFinder, name: str) -> list[Path]:
-    """Let `finder` follow a module of the user's own; returns its file where it is not part of the project."""
-    try:
-        finder.import_hook(name)
-        return []
-    except ImportError:
-        pass
-    try:
-        specification = importlib.util.find_spec(name)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"cannot import {name!r}: {error}") from error
-    if specification is None or not specification.origin:
-        raise UserError(f"cannot import {name!r}: there is no such module")
-    return [Path(specification.origin)]
-
-
-def code_digest(root: Path, algorithm: str, network: str) -> str:
+def code_digest(algorithm: str, network: str) -> str:
     """Digest of the contents of `method_files`."""
-    return sha256(*method_files(root, algorithm, network))
+    return sha256(*method_files(algorithm, network).values())
+
+
+def _own_files(module: str) -> dict[str, Path]:
+    """A module of the user's own, and what it imports from beside it; of a library that module alone."""
+    try:
+        top = find_spec(module.partition(".")[0]) if module else None
+        places = (top.submodule_search_locations or [top.origin]) if top else []
+        folders = [Path(place).parent for place in places]
+        file = _file(module, folders)
+        if file is None:
+            raise ImportError("there is no such module")
+        return {module: file} if LIBRARIES.intersection(file.parts) else _closure([module], folders)
+    except (ImportError, SyntaxError, ValueError) as error:
+        raise UserError(f"cannot import {module!r}: {error}") from error
+
+
+def _closure(pending: list[str], folders: list[Path]) -> dict[str, Path]:
+    """The files of the modules `pending` and of all that they import, by module."""
+    found = {}
+    while pending:
+        # A module's packages are imported before it.
+        for name in accumulate(pending.pop().split("."), "{}.{}".format):
+            file = _file(name, folders)
+            if file and name not in found and not name.startswith(CHECKED_INPUT):
+                found[name] = file
+                pending += _imports(name, file)
+    return found
+
+
+def _file(name: str, folders: list[Path]) -> Path | None:
+    """The source file of a module of this package or below `folders`; None: it is none of them."""
+    for folder in [SOURCE] if name.startswith("fedmpq.") else folders:
+        place = folder.joinpath(*name.split("."))
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Names that `file`, the source of module `name`, imports, some of which may be no modules."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
