@@ -44,8 +44,8 @@ lint: $(DONE)  ## Check style and format
 	@$(PY) -m ruff format --check
 
 clean:  ## Remove what `make repro` makes again in minutes; keep .venv, raw data, checkpoints, MLflow
-	rm -rf data/prepared data/partitions results/digits reports/digits dvc_plots .pytest_cache .ruff_cache .hypothesis
-	find pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf data/inputs data/prepared data/partitions results/digits reports/digits dvc_plots .pytest_cache .ruff_cache .hypothesis
+	find benchmarks extensions pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # `complete` names the folder in which the environment was made, for it does not survive a move. While
 # `incomplete` stands, an installation was cut off: it is never built upon.
@@ -54,7 +54,10 @@ ifneq ($(shell $(PY) -c 'print(open("$(DONE)").read().strip())' 2>/dev/null),$(C
 endif
 
 $(DONE): requirements.lock pyproject.toml
-	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "error: no git repository here (or no git), and DVC needs one; clone the project, or run: git init" >&2; exit 1; }
+	@said=$$(git rev-parse --is-inside-work-tree 2>&1) || { case $$said in \
+		*"not a git repository"*) advice="clone the project, or run: git init" ;; \
+		*) advice="git says: $$(echo "$$said" | tr -s '\n\t' '  ')" ;; esac; \
+		echo "error: DVC needs a git repository here; $$advice" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: '$(PYTHON)' is not Python 3.11 or 3.12; name one that is: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@if [ -e $(VENV)/incomplete ] || ! $(PY) -c '' 2>/dev/null || { [ -e $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; }; then \
 		rm -rf $(VENV); fi

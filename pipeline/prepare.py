@@ -1,32 +1,17 @@
 """Decode an experiment's data set into memory-mapped arrays: data/prepared/<experiment>/."""
 
-import os
-from pathlib import Path
-
-from fedmpq.data.arrays import prepare
-from fedmpq.data.sources import open_source
+from fedmpq.engine.inputs import make_arrays
+from fedmpq.files import replacing
 from pipeline import command
-
-
-def data_folder(name: str) -> Path:
-    """The folder data/ in which raw/`name` is.
-
-    `dvc exp run --temp` works in a copy of the repository without ignored files; DVC_ROOT leads back.
-    """
-    folders = [Path(os.environ.get("DVC_ROOT") or command.ROOT) / "data", command.ROOT / "data"]
-    return next((folder for folder in folders if (folder / "raw" / name).is_dir()), folders[0])
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
     name = command.experiment_option("prepare", __doc__, arguments)
-    experiment = command.parameters().experiment(name)
-    folder = data_folder(experiment.data.source)
-    source = open_source(experiment.data.source, folder / "raw", folder / "downloads")
-    prepare(experiment.data.source, source, experiment.data.image_size, command.ROOT / "data" / "prepared" / name)
-    sizes = f"{len(source.train.labels)} training and {len(source.test.labels)} test images"
-    print(f"{name}: {sizes} of {len(source.classes)} classes, from {source.description}")
+    data = command.parameters().experiment(name).data
+    with replacing(command.ROOT / "data" / "prepared" / name) as temporary:
+        print(f"{name}: {make_arrays(command.ROOT, data, temporary)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,36 @@
 import pytest
 from image_files import encode, write_image, write_parquet
 
+from fedmpq.data.prepare import prepare
+from fedmpq.data.sources import open_source
+from fedmpq.errors import UserError
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens a data set below `tmp_path`/raw."""
+
+    def open_(name="mine", **columns):
+        source = open_source(name, tmp_path / "raw", tmp_path / "downloads", **columns)
+        left = tmp_path / "downloads"
+        assert name != "mine" or not left.exists() or not list(left.iterdir())
+        return source
+
+    return open_
+
+
+@pytest.fixture
+def refused(tmp_path, opened):
+    """The one line of error with which a data set is refused when it is prepared."""
+
+    def message(name="mine", **columns):
+        with pytest.raises(UserError) as caught:
+            prepare(name, opened(name, **columns), 8, tmp_path / "prepared")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return message
+
 
 @pytest.fixture
 def parquet_set(tmp_path):

@@ -1,14 +1,7 @@
 """Every parameter: its type, what it means, what is allowed; read from params.yaml and checked here."""
 
-from fedmpq.config.experiment import (
-    ALGORITHM_NAMES,
-    GROUPS,
-    MAX_BITS,
-    Algorithms,
-    AlgorithmSettings,
-    Experiment,
-    FedMPQSettings,
-)
+from fedmpq.config.algorithms import ALGORITHM_NAMES, MAX_BITS, AlgorithmSettings, FedMPQSettings
+from fedmpq.config.experiment import GROUPS, DataSettings, Experiment, TrainingSettings
 from fedmpq.config.parameters import Execution, Parameters, check_alpha, load_parameters, parse_overrides
 from fedmpq.config.tune import Dimension, Tune
 
@@ -17,12 +10,13 @@ __all__ = [
     "GROUPS",
     "MAX_BITS",
     "AlgorithmSettings",
-    "Algorithms",
+    "DataSettings",
     "Dimension",
     "Execution",
     "Experiment",
     "FedMPQSettings",
     "Parameters",
+    "TrainingSettings",
     "Tune",
     "check_alpha",
     "load_parameters",

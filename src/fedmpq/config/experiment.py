@@ -4,12 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.algorithms import (
+    ALGORITHM_NAMES,
+    MAX_BITS,
+    AlgorithmSettings,
+    Bits,
+    Quantizer,
+    Section,
+    settings_type,
+)
+from fedmpq.config.settings import Positive, Settings, check_name
 from fedmpq.errors import UserError
-
-MAX_BITS = 8
-Share = Annotated[float, Field(ge=0, le=1)]
-Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 
 
 class DataSettings(Settings):
@@ -59,10 +64,12 @@ class ModelSettings(Settings):
     """`resnet<6n+2>`, or `package.module:factory` of the user's own."""
     budgets: list[Annotated[float, Field(ge=1, le=MAX_BITS)]]
     """Average bits per weight that each client can hold, one number a client."""
+    full_precision: list[str]
+    """Layers or parameters that are not quantized, by name or pattern; else all of two or more dimensions are."""
     activation_bits: Bits | None
     """Bits of the activations while clients train; null: floating point."""
-    quantizer: Literal["full-range", "normal"]
-    """How a layer's scale is found from its weights."""
+    quantizer: Quantizer
+    """How a layer's scale is found from its weights, unless the algorithm says otherwise."""
 
 
 class TrainingSettings(Settings):
@@ -109,43 +116,7 @@ class ParticipationSettings(Settings):
     """Standard deviation over clients of the logarithms of both; 0: all are alike."""
 
 
-class AlgorithmSettings(Settings):
-    """What every algorithm has of its own (fp32, fpq8, aqfl need no more)."""
-
-    aggregation: Literal["weights", "updates"] = "weights"
-    """`weights`: average of the clients' models. `updates`: global model + average change."""
-
-
-class FedMPQSettings(AlgorithmSettings):
-    """FedMPQ: group Lasso on bit planes, pruning of sparse bits, pruning-growing on the server."""
-
-    lambda_: Annotated[float, Field(ge=0, alias="lambda")]
-    """Strength of the group Lasso on the bit planes (supplement, section 3)."""
-    epsilon: Share
-    """A layer loses its most significant bit while that plane's share of ones is below this."""
-    min_bits: Bits = 1
-    """No layer gets fewer bits than this."""
-
-
-class Algorithms(Settings):
-    """What each algorithm has of its own. `None`: the section does not describe that algorithm."""
-
-    fp32: AlgorithmSettings | None = None
-    """FedAvg in full precision."""
-    fpq8: AlgorithmSettings | None = None
-    """Every layer of every client at 8 bits."""
-    aqfl: AlgorithmSettings | None = None
-    """Every layer of a client at its budget, rounded down to whole bits."""
-    fedmpq: FedMPQSettings | None = None
-    """The paper's algorithm."""
-    pruning: FedMPQSettings | None = None
-    """FedMPQ without growing: bits are pruned and never given back (the paper's ablation)."""
-
-
-ALGORITHM_NAMES = tuple(Algorithms.model_fields)
-
-
-class Experiment(Algorithms):
+class Experiment(Settings):
     """One section of params.yaml."""
 
     data: DataSettings
@@ -153,6 +124,27 @@ class Experiment(Algorithms):
     model: ModelSettings
     training: TrainingSettings
     participation: ParticipationSettings
+    algorithms: dict[str, Section]
+    """By name. In params.yaml they stand beside the groups."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, tree: Any) -> Any:
+        """Take as algorithms all sections that are no groups; what is none stays where it is, an unknown key."""
+        if not isinstance(tree, dict):
+            return tree
+        groups, found = {}, {}
+        for name, section in tree.items():
+            of = section.get("of", name) if isinstance(section, dict) else None
+            if name not in GROUPS and isinstance(of, str) and settings_type(of):
+                check_name(name)
+                found[name] = {"of": of, **section}
+            elif name not in GROUPS and of not in (None, name):
+                raise ValueError(f"{name}.of: {of!r} is not allowed; allowed: {', '.join(ALGORITHM_NAMES)},"
+                                 " or package.module:Class of your own")  # fmt: skip
+            elif section is not None:
+                groups[name] = section
+        return {**groups, "algorithms": found}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -165,9 +157,8 @@ class Experiment(Algorithms):
             raise ValueError(
                 f"participation.min_answers: {answers} is not allowed; allowed: 1 to {self.asked}, those asked"
             )
-        for name in ("fedmpq", "pruning"):
-            settings = getattr(self, name)
-            if settings and settings.min_bits > min(budgets):
+        for name, settings in self.algorithms.items():
+            if getattr(settings, "min_bits", 1) > min(budgets):
                 raise ValueError(
                     f"{name}.min_bits: {settings.min_bits} is above the smallest budget; allowed: 1 to {min(budgets):g}"
                 )
@@ -182,23 +173,33 @@ class Experiment(Algorithms):
         """The settings of the algorithm called `name`.
 
         Raises:
-            UserError: there is no such algorithm, or this experiment has no section for it.
+            UserError: this experiment has no section for it.
         """
-        if name not in ALGORITHM_NAMES:
-            raise UserError(f"unknown algorithm {name!r}; allowed: {', '.join(ALGORITHM_NAMES)}")
-        settings = getattr(self, name)
-        if settings is None:
-            raise UserError(f"params.yaml has no section {name!r} in this experiment; add one (see its other sections)")
-        return settings
+        if name not in self.algorithms:
+            raise UserError(
+                f"unknown algorithm {name!r}; allowed: {', '.join(self.algorithms)}, the sections of the experiment,"
+                f" and in a section of its own, `of:` one of {', '.join(ALGORITHM_NAMES)} or package.module:Class"
+            )
+        return self.algorithms[name]
+
+    def quantizer(self, algorithm: str) -> str:
+        """The estimator of scales that is in force for `algorithm`."""
+        return self.algorithm(algorithm).quantizer or self.model.quantizer
+
+    def tree(self) -> dict[str, Any]:
+        """The section as params.yaml has it."""
+        tree = self.model_dump(by_alias=True)
+        return {**tree, **tree.pop("algorithms")}
 
     def flat(self, algorithm: str) -> dict[str, Any]:
         """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
-        groups = self.model_dump(exclude={*ALGORITHM_NAMES})
-        shared = {f"{group}.{key}": value for group, keys in groups.items() for key, value in keys.items()}
+        tree = self.tree()
+        shared = {f"{group}.{key}": value for group in GROUPS for key, value in tree[group].items()}
         for key in ("data.validation", "partition.seeds"):
             del shared[key]
-        return shared | self.algorithm(algorithm).model_dump(by_alias=True)
+        own = {key: value for key, value in tree[algorithm].items() if key != "quantizer"}
+        return shared | {"model.quantizer": self.quantizer(algorithm)} | own
 
 
-GROUPS = {name: field.annotation for name, field in Experiment.model_fields.items() if name not in ALGORITHM_NAMES}
+GROUPS = {name: field.annotation for name, field in Experiment.model_fields.items() if name != "algorithms"}
 """The groups of an experiment that all algorithms share, and their types."""

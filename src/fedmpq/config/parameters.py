@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from fedmpq.config.experiment import ALGORITHM_NAMES, GROUPS, Experiment
-from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.algorithms import ALGORITHM_NAMES, TAGS, FedMPQSettings, settings_type
+from fedmpq.config.experiment import GROUPS, Experiment
+from fedmpq.config.settings import Positive, Settings, check_name
 from fedmpq.config.tune import Dimension, Tune
 from fedmpq.errors import UserError
 
@@ -24,7 +25,7 @@ class Execution(Settings):
     executor: Literal["sequential", "processes", "ray"] = "processes"
     """Clients of a round one after another, in a pool of single-threaded processes, or on a Ray cluster."""
     workers: Positive | None = None
-    """Number of workers; null: one for each core (of the cluster)."""
+    """At most so many workers, and no more than there are tasks, cores and memory for; null: that, but 4 on a GPU."""
     ray_address: str | None = None
     """Head of an existing Ray cluster; null: start one on this machine."""
 
@@ -38,6 +39,13 @@ class Parameters(Settings):
     execution: Execution = Execution()
     tune: Tune | None = None
     sections: dict[str, Experiment]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tree: Any) -> Any:
+        for name in tree["sections"]:
+            check_name(name)
+        return tree
 
     @model_validator(mode="after")
     def _consistent(self) -> "Parameters":
@@ -60,10 +68,11 @@ class Parameters(Settings):
 
     def varied(self, name: str, values: dict[str, Any]) -> Experiment:
         """The section called `name` with other `values` by dotted key, checked as params.yaml is."""
-        tree = self.experiment(name).model_dump(by_alias=True)
+        experiment = self.experiment(name)
+        tree = experiment.tree()
         for key, value in values.items():
             _override(tree, key, value)
-        lists = {"experiments": [name], "algorithms": [a for a in ALGORITHM_NAMES if tree[a]], "alphas": self.alphas}
+        lists = {"experiments": [name], "algorithms": list(experiment.algorithms), "alphas": self.alphas}
         return _validated(Parameters, {**lists, "sections": {name: tree}}).experiment(name)
 
     def alpha_label(self, alpha: float) -> str:
@@ -107,19 +116,21 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
 
 
 def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
-    """`["training.rounds=3", "fedmpq.lambda=0.1"]` as dotted keys below `section` with YAML values."""
+    """`["training.rounds=3", "execution.workers=1"]` as dotted keys with YAML values, below `section` or `execution`."""
     overrides = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        key = key.strip()
         if not equals:
             raise UserError(f"--set {assignment}: allowed: KEY=VALUE, e.g. --set training.rounds=3")
         try:
-            overrides[f"{section}.{key.strip()}"] = YAML(typ="safe", pure=True).load(value)
+            found = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
             raise UserError(
                 f"--set {assignment}: {value!r} is no valid YAML;"
                 " allowed: KEY=VALUE, e.g. --set 'partition.seeds=[0, 1]'"
             ) from error
+        overrides[key if key.startswith("execution.") else f"{section}.{key}"] = found
     return overrides
 
 
@@ -159,7 +170,7 @@ def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
 
 def _explain(error: dict[str, Any]) -> str:
     """One line for one fault: the key, the value, what is allowed."""
-    path = [part for part in error["loc"] if part not in ("sections", "float", "int")]
+    path = [part for part in error["loc"] if part not in ("sections", "algorithms", "float", "int", *TAGS)]
     key, value = ".".join(map(str, path)), error["input"]
     if error["type"] == "extra_forbidden":
         where = _place(path) or f"allowed there: {', '.join(_keys_beside(path))}"
@@ -167,7 +178,8 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "value_error":
-        return f"{key}.{error['ctx']['error']}" if key else str(error["ctx"]["error"])
+        fault = str(error["ctx"]["error"])
+        return f"{key}{': ' if fault.startswith('the ') else '.'}{fault}" if key else fault
     if error["type"] == "model_type":
         if len(path) == 1 and key not in LISTS_AND_TOOLS:
             return f"unknown key {key!r} (value {value!r}); allowed: the sections and lists in the README"
@@ -188,6 +200,7 @@ def _keys_beside(path: Sequence[str | int]) -> list[str]:
     if model is Tune and len(path) > 2:
         model = Dimension
     elif model is Experiment and len(path) > 2:
-        annotation = Experiment.model_fields[str(path[1])].annotation
-        model = next(m for m in getattr(annotation, "__args__", (annotation,)) if m is not type(None))
+        model = GROUPS.get(str(path[1])) or settings_type(str(path[1])) or FedMPQSettings
+    elif model is Experiment:
+        return [*GROUPS, *ALGORITHM_NAMES]
     return [field.alias or name for name, field in model.model_fields.items()]

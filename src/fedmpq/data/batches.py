@@ -24,7 +24,8 @@ class Batches:
     Args:
         images: (N, H, W, 3), uint8.
         labels: (N,), int64.
-        size: images in a batch; the last one of an epoch may be smaller.
+        size: images in a batch. The last one of an epoch may be smaller; a single image left over joins the one before,
+            since batch norm has no deviation of one.
         mean, std: (3,), see `normalize`.
         key: what the order depends on, e.g. (seed, "batches", round, client).
         flip: mirror each image with probability 1/2.
@@ -48,13 +49,20 @@ class Batches:
         self.flip, self.crop_padding = flip, crop_padding
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.size)
+        return len(self._sizes())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.labels.device)
-        for chosen in order.split(self.size):
+        for chosen in order.split(self._sizes()):
             images = self._augment(self.images[chosen])
             yield normalize(images, self.mean, self.std), self.labels[chosen]
+
+    def _sizes(self) -> list[int]:
+        whole, rest = divmod(len(self.labels), self.size)
+        sizes = [self.size] * whole + [rest] * (rest > 0)
+        if rest == 1 and whole:
+            sizes[-2:] = [self.size + 1]
+        return sizes
 
     def _augment(self, images: Tensor) -> Tensor:
         if self.crop_padding:

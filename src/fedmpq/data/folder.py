@@ -1,57 +1,54 @@
-"""Image folders: train/<class>/* and test/<class>/*."""
+"""Image folders: train/<class>/* and test/<class>/*.
 
-from collections.abc import Iterator
+The library `datasets` reads image folders too, but takes a class that is called "train" or "test", as CIFAR-100
+has one, for a part, and the folders `images` of Tiny-ImageNet for a class.
+"""
+
 from pathlib import Path
 
 import numpy as np
 
-from fedmpq.data.splits import Encoded, Source, Split
+from fedmpq.data.splits import Source, Split, used
 from fedmpq.errors import UserError
 
-TEST_NAMES = ("test", "validation", "valid", "val")
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"}
-Labelled = list[tuple[Path, int]]
+Labelled = list[tuple[Path, str]]
 
 
-def folder_source(folder: Path, description: str) -> Source:
+def is_image_folder(folder: Path) -> bool:
+    """Whether there are folders, the classes, in `folder`/train, rather than files of another kind."""
+    return (folder / "train").is_dir() and bool(_folders(folder / "train"))
+
+
+def read_folder(folder: Path, description: str) -> Source:
     """The data set in `folder`: the name of a folder below `train` is the name of a class.
 
-    Images may lie deeper; hidden files and files that are no images are left out. Where there is no
-    `test`, `validation`, `valid` or `val` serves. The original Tiny-ImageNet, whose validation images
-    lie in one folder with a list of their classes beside it, is understood as well.
+    Images may lie deeper; hidden files and files that are no images are left out. The original Tiny-ImageNet,
+    whose validation images lie in one folder with a list of their classes beside it, is understood as well.
 
     Raises:
-        UserError: a split is missing or empty, or the test set has a class that the training set has not.
+        UserError: there are no images, or the test set has a class that the training set has not.
     """
     classes = [path.name for path in _folders(folder / "train")]
-    train = _in_class_folders(folder / "train", classes)
     annotations = folder / "val" / "val_annotations.txt"
     if annotations.is_file():
-        test = _in_list(annotations, classes)
+        images = {"train": _in_class_folders(folder / "train"), "val": _in_list(annotations)}
     else:
-        test_folder = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
-        if test_folder is None:
-            raise UserError(f"{folder} has train but no test (or val); put the test images in {folder}/test/<class>/")
-        if test_folder.resolve() == (folder / "train").resolve():
-            raise UserError(f"{test_folder} is the training folder; the test images must be others")
-        test = _in_class_folders(test_folder, classes)
-    return Source(f"image folder {description}", classes, _split(train), _split(test))
+        parts = used([path.name for path in _folders(folder)])
+        if len({(folder / part).resolve() for part in parts}) < len(parts):
+            raise UserError(f"{folder / parts[1]} is the training folder; the test images must be others")
+        images = {part: _in_class_folders(folder / part) for part in parts}
+    return Source.of(description, classes, {part: _split(found, classes) for part, found in images.items()})
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
 
 
-def _in_class_folders(folder: Path, classes: list[str]) -> Labelled:
-    labels = {name: label for label, name in enumerate(classes)}
-    images = []
-    for path in _folders(folder):
-        if path.name not in labels:
-            raise UserError(f"{path}: there is no class {path.name!r} in the training set; add it there or remove it")
-        images += [(image, labels[path.name]) for image in sorted(path.rglob("*")) if _is_image(image, path)]
-    if not images:
-        raise UserError(f"{folder} holds no images; put them in {folder}/<class>/ ({' '.join(sorted(EXTENSIONS))})")
-    return images
+def _in_class_folders(folder: Path) -> Labelled:
+    return [
+        (image, path.name) for path in _folders(folder) for image in sorted(path.rglob("*")) if _is_image(image, path)
+    ]
 
 
 def _is_image(path: Path, folder: Path) -> bool:
@@ -59,23 +56,16 @@ def _is_image(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not hidden and path.is_file()
 
 
-def _in_list(annotations: Path, classes: list[str]) -> Labelled:
+def _in_list(annotations: Path) -> Labelled:
     """Lines of file name, class and a box, tab-separated; the files lie in `images` beside it."""
-    labels = {name: label for label, name in enumerate(classes)}
-    images = []
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
-        name, label, *_ = [*line.split("\t"), ""]
-        image = annotations.parent / "images" / name
-        if label not in labels or not image.is_file():
-            raise UserError(f"{annotations}, line {number}: no class {label!r} or no file {image}; unpack it again")
-        images.append((image, labels[label]))
-    if not images:
-        raise UserError(f"{annotations} is empty; unpack it again")
-    return images
+    lines = [f"{line}\t".split("\t") for line in annotations.read_text().splitlines()]
+    return [(annotations.parent / "images" / name, label) for name, label, *_ in lines]
 
 
-def _split(images: Labelled) -> Split:
-    def encoded() -> Iterator[tuple[str, Encoded]]:
-        return ((str(path), path) for path, _ in images)
-
-    return Split(np.array([label for _, label in images], dtype=np.int64), encoded)
+def _split(images: Labelled, classes: list[str]) -> Split:
+    numbers = {name: number for number, name in enumerate(classes)}
+    for path, name in images:
+        if name not in numbers:
+            raise UserError(f"{path}: there is no class {name!r} in the training set; add it there or remove it")
+    labels = np.array([numbers[name] for _, name in images], dtype=np.int64)
+    return Split(labels, lambda number: images[number][0], lambda number: str(images[number][0]))

@@ -1,22 +1,25 @@
 """One image: from an encoded file of any mode to square RGB pixels."""
 
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fedmpq.data.splits import Encoded
 from fedmpq.errors import UserError
 
+Encoded: TypeAlias = bytes | Path | NDArray[np.uint8]
+"""An image: the bytes of a file, a file, or pixels (H, W) or (H, W, 3)."""
 
-def decode(encoded: Encoded, place: str, image_size: int | None) -> NDArray[np.uint8]:
+
+def decode(encoded: Encoded, image_size: int | None) -> NDArray[np.uint8]:
     """The pixels of an image, (H, W, 3), 0 .. 255.
 
     Args:
         encoded: the image.
-        place: where it stands, for the error message.
         image_size: scale the shorter side to so many pixels and crop the centre; None: leave the size.
 
     Raises:
@@ -24,10 +27,12 @@ def decode(encoded: Encoded, place: str, image_size: int | None) -> NDArray[np.u
     """
     try:
         with _open(encoded) as image:
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            with suppress(Exception):  # EXIF that cannot be read takes nothing from the pixels
+                ImageOps.exif_transpose(image, in_place=True)
             pixels = _rgb(image)
     except Exception as error:  # a damaged file makes PIL raise nearly anything
-        raise UserError(f"{place}: the image cannot be decoded ({_reason(error)}); replace or remove it") from error
+        raise UserError(f"the image cannot be decoded ({_reason(error)}); replace or remove it") from error
     if image_size is not None and pixels.size != (image_size, image_size):
         pixels = ImageOps.fit(pixels, (image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(pixels)

@@ -1,95 +1,80 @@
-"""Find a data set by its name: files of the user's own, scikit-learn's digits, torchvision's downloads."""
+"""Find a data set by its name: files of the user's own, scikit-learn's digits, or the Hugging Face Hub."""
 
-from collections.abc import Iterator
-from http.client import HTTPException
+import sys
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fedmpq.data.dirichlet import validation_split
-from fedmpq.data.folder import folder_source
-from fedmpq.data.parquet import parquet_source
-from fedmpq.data.splits import Encoded, Source, Split
+from fedmpq.data.folder import is_image_folder, read_folder
+from fedmpq.data.huggingface import read_files, read_hub
+from fedmpq.data.splits import Source, Split
+from fedmpq.data.tables import Tables
 from fedmpq.errors import UserError
-from fedmpq.files import replacing
 
-DOWNLOADS = {"fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-"""Data sets that torchvision downloads, and its classes for them."""
+HUB = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "tiny-imagenet": "zh-plus/tiny-imagenet",
+}
+"""Short names of data sets on the Hub."""
 LAYOUT = "train-*.parquet and test-*.parquet, or train/<class>/ and test/<class>/ with images"
 
 
-def open_source(name: str, raw: Path, downloads: Path) -> Source:
-    """The data set `name`: from `raw`/`name`/ where there is something, else built in, else downloaded.
+def open_source(
+    source: str, raw: Path, downloads: Path, image_column: str | None = None, label_column: str | None = None
+) -> Source:
+    """The data set `source`: from `raw`/`source`/ where there is something, else built in, else from the Hub.
+
+    The test images are those of the part `test`, else `validation` (`valid`, `val`), else a fifth of the
+    training images; the description says which where it is not `test`.
 
     Args:
-        name: a built-in name, or any folder below `raw`.
-        raw: where the user's own data sets are, each a folder in Hugging Face's parquet layout or an
-            image folder (either may lie one folder deeper).
-        downloads: where torchvision's downloads are kept.
+        source: "digits", a short name in `HUB`, owner/name on the Hub, or any folder below `raw`.
+        raw: where the user's own data sets are, each a folder of parquet files or an image folder (either
+            may lie one folder deeper), or in another layout that Hugging Face's `datasets` reads.
+        downloads: where downloads are kept.
+        image_column, label_column: of tables; None: the only one of its type, or one of a usual name.
 
     Raises:
         UserError: there is no such data set (the message says what to put where), or it is damaged.
     """
-    folder, description = raw / name, f"data/raw/{name}"
-    visible = [path for path in folder.glob("*") if not path.name.startswith(".")]
-    inside = sorted(path for path in visible if path.is_dir() and path.name != "__MACOSX")
-    found = [path for path in [folder] if _is_data(path)] or [path for path in inside if _is_data(path)]
-    if len(found) > 1:
-        raise UserError(f"{folder} holds several data sets ({', '.join(path.name for path in found)}); leave one")
-    if found:
-        read = parquet_source if any(found[0].glob("*.parquet")) else folder_source
-        return read(found[0], description)
+    found = _find(source, raw, downloads)
+    if isinstance(found, Tables):
+        found = found.source(image_column, label_column)
+    present = set(found.train.labels.tolist())
+    if unused := [name for label, name in enumerate(found.classes) if label not in present]:
+        names = ", ".join(unused[:5]) + (" ..." if unused[5:] else "")
+        print(f"warning: {found.description}: no training image is of class {names}", file=sys.stderr)
+    return found
+
+
+def _find(source: str, raw: Path, downloads: Path) -> Source | Tables:
+    folder, name = raw / source, f"data/raw/{source}"
+    visible = [path for path in folder.glob("*") if not path.name.startswith((".", "__MACOSX"))]
+    inside = sorted(path for path in visible if path.is_dir())
+    images = [path for path in (folder, *inside) if is_image_folder(path)]
+    if len(images) + any(folder.glob("*.parquet")) > 1:
+        raise UserError(f"{folder} holds several data sets, also in {images[-1]}; leave one")
+    if images:
+        return read_folder(images[0], f"image folder {name}")
     if visible:
-        raise UserError(f"{folder} holds neither parquet files nor a folder train; put there {LAYOUT}")
-    if name == "digits":
+        return read_files(folder, name, downloads, f"put there {LAYOUT}")
+    if source == "digits":
         return _digits()
-    if name in DOWNLOADS:
-        return _downloaded(name, downloads / name, folder)
-    built_in = ", ".join(["digits", *DOWNLOADS])
-    raise UserError(f"no data set {name!r}: put {LAYOUT} in {folder}/, or use a built-in one ({built_in})")
-
-
-def _is_data(folder: Path) -> bool:
-    return any(folder.glob("*.parquet")) or (folder / "train").is_dir()
+    if source not in HUB and source.count("/") != 1:
+        built_in = ", ".join(["digits", *HUB])
+        raise UserError(
+            f"no data set {source!r}: put {LAYOUT} in {folder}/, or use {built_in}, or owner/name on the Hub"
+        )
+    return read_hub(HUB.get(source, source), downloads, f"put {LAYOUT} in {folder}/ instead")
 
 
 def _digits() -> Source:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 .. 16; every fifth of a class is for testing."""
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 .. 16."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    parts = validation_split(digits.target, 0.2, seed=0)
-    train, test = (_in_memory("digits", pixels[part], digits.target[part]) for part in parts)
-    return Source("scikit-learn's digits", [str(name) for name in digits.target_names], train, test)
-
-
-def _downloaded(name: str, kept: Path, raw: Path) -> Source:
-    import torchvision
-
-    build = getattr(torchvision.datasets, DOWNLOADS[name])
-    advice = f"put {LAYOUT} in {raw}/ instead"
-    if not kept.is_dir():
-        with replacing(kept) as temporary:
-            try:
-                build(temporary, download=True)
-            except (URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"cannot download {name} ({reason}); {advice}") from error
-    try:
-        train, test = build(kept, train=True), build(kept, train=False)
-    except (OSError, RuntimeError, AssertionError, ValueError) as error:
-        raise UserError(f"{kept} is damaged; delete it to download it again, or {advice}") from error
-    splits = (_in_memory(name, part.data, part.targets) for part in (train, test))
-    return Source(f"torchvision's download of {name}", list(train.classes), *splits)
-
-
-def _in_memory(name: str, pixels: ArrayLike, labels: ArrayLike) -> Split:
-    pixels = np.asarray(pixels)
-
-    def encoded() -> Iterator[tuple[str, Encoded]]:
-        return ((f"{name}, image {number}", image) for number, image in enumerate(pixels))
-
-    return Split(np.asarray(labels, dtype=np.int64), encoded)
+    whole = Split(digits.target.astype(np.int64), pixels.__getitem__, "digits, image {}".format)
+    return Source("scikit-learn's digits", [str(name) for name in digits.target_names], *whole.hold_out())

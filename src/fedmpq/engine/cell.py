@@ -10,10 +10,10 @@ import torch
 from fedmpq.config import Experiment, Parameters
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
+from fedmpq.engine import inputs
 from fedmpq.engine.checkpoint import CheckpointFolder, fingerprint
 from fedmpq.engine.hardware import resolve_device, resolve_precision
 from fedmpq.engine.method import code_digest
-from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
 from fedmpq.files import sha256
 
@@ -43,14 +43,18 @@ class Cell:
         precision = resolve_precision(experiment.training.precision, device)
         return cls(root, name, experiment, algorithm, alpha, parameters.alpha_label(alpha), device, precision)
 
-    @property
+    @cached_property
     def data(self) -> Path:
         """Folder of the prepared arrays."""
-        return self.root / "data" / "prepared" / self.name
+        return inputs.arrays(self.root, self.name, self.experiment.data)
+
+    @cached_property
+    def _partitions(self) -> Path:
+        return inputs.partitions(self.root, self.name, self.experiment, self.alpha, self.alpha_label, self.data)
 
     def partition_file(self, seed: int) -> Path:
         """Where the partition of `seed` is."""
-        return self.root / "data" / "partitions" / self.name / f"alpha-{self.alpha_label}" / f"seed-{seed}.npz"
+        return self._partitions / f"seed-{seed}.npz"
 
     def partition_hash(self, seed: int) -> str:
         """Digest of the partition of `seed`."""
@@ -65,12 +69,6 @@ class Cell:
         """
         samples = len(Dataset.load(self.data).train_labels)
         partition = Partition.load(self.partition_file(seed), samples)
-        clients = self.experiment.partition.clients
-        if partition.clients != clients:
-            raise UserError(
-                f"{self.partition_file(seed)} has {partition.clients} clients where {clients} are asked for;"
-                f" set `partition.clients` in params.yaml and run: dvc repro partition@{self.name}"
-            )
         return Setup(self.experiment, self.algorithm, seed, self.data, partition, self.device, self.precision)
 
     @cached_property
@@ -84,7 +82,7 @@ class Cell:
         return {
             "parameters": self.flat_parameters,
             "data": sha256(*(self.data / name for name in ARRAYS)),
-            "code": code_digest(self.algorithm, self.experiment.model.network),
+            "code": code_digest(self.experiment.algorithm(self.algorithm).of, self.experiment.model.network),
             "device": self.device.type,
             "precision": self.precision,
             "torch": torch.__version__,

@@ -16,9 +16,12 @@ from fedmpq.config import Execution
 from fedmpq.engine import processes
 from fedmpq.engine.footprint import workers
 from fedmpq.engine.hardware import keep_memory
-from fedmpq.engine.pool import Briefing, Died, Pool, carry_out, checked
+from fedmpq.engine.pool import Died, Pool, carrier, carry_out, checked, new_worker, not_ready
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import Executor, Task
+
+READY = None
+"""What a worker process sends before it takes tasks."""
 
 
 def build_executor(execution: Execution, setup: Setup) -> Executor:
@@ -67,7 +70,7 @@ class Processes(Pool):
 
     def _start(self) -> _Worker:
         ours, theirs = processes.CONTEXT.Pipe()
-        process = processes.start(_serve, theirs, self.briefing)
+        process = processes.start(_serve, theirs, self.setup)
         theirs.close()
         return _Worker(process, ours)
 
@@ -83,10 +86,12 @@ class Processes(Pool):
                 outcome = connection.recv()
             except (EOFError, ConnectionError):
                 worker.process.join()
-                outcome = Died(_cause(worker.process.exitcode), worker.ready)
-            if worker.ready or isinstance(outcome, Died):
+                cause = _cause(worker.process.exitcode)
+                outcome = Died(cause) if worker.ready else not_ready(cause)
+            if outcome is READY:
+                worker.ready = True
+            else:
                 yield connection, outcome
-            worker.ready = True
 
     def _stop(self, worker: _Worker) -> None:
         worker.connection.close()
@@ -99,11 +104,11 @@ def _cause(exit_code: int) -> str:
     return f"exit code {exit_code}" + ", killed, perhaps for want of memory" * (exit_code == -signal.SIGKILL)
 
 
-def _serve(connection: Connection, briefing: Briefing) -> None:
+def _serve(connection: Connection, setup: Setup) -> None:
     """The life of a worker process: tasks in, outcomes out, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides.
-    run = briefing.carrier()
+    run = carrier(new_worker, setup)
     with suppress(EOFError, ConnectionError):
-        connection.send(None)  # It is ready.
+        connection.send(READY)
         while True:
             connection.send(run(connection.recv()))

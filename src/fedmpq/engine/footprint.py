@@ -40,7 +40,7 @@ def workers(setup: Setup, execution: Execution) -> int:
 
 def _worker_memory(setup: Setup) -> float:
     """Bytes that a worker takes at its peak."""
-    model, _ = setup.build_model()
+    model, _, _ = setup.build_model()
     values = setup.experiment.training.batch_size * outputs(model, setup.dataset.image_size)
     return WORKER + OVERHEAD * (2 if setup.precision == "bfloat16" else 4) * values
 

@@ -10,6 +10,7 @@ from fedmpq.errors import UserError
 from fedmpq.files import sha256
 
 SOURCE = Path(__file__).parents[2]
+"""The folder from which this package is imported."""
 ENTRIES = ("fedmpq.federated.server", "fedmpq.federated.worker")
 CHECKED_INPUT = ("fedmpq.config", "fedmpq.errors", "fedmpq.files")
 """Modules that the method imports though they determine nothing: parameters are part of a fingerprint by value."""
@@ -19,19 +20,21 @@ LIBRARIES = {"site-packages", "dist-packages"}
 def method_files(algorithm: str, network: str) -> dict[str, Path]:
     """The files that determine results of `algorithm` on `network`, by module, ascending.
 
-    They are what the round loop, the client, the algorithm and a network of the user's own import from this package
-    and from where that network is. Imports are read, nothing is run.
+    They are what the round loop, the client, the algorithm and the network import from this package and, if they are
+    the user's own, from where they are. Imports are read, nothing is run.
 
     Args:
-        algorithm: its name.
+        algorithm: one of `fedmpq.config.ALGORITHM_NAMES`, or `package.module:Class`.
         network: `resnet<6n+2>`, or `package.module:factory`.
 
     Raises:
-        UserError: there is no module of that network, or it is no Python.
+        UserError: there is no module of that algorithm or network, or it is no Python.
     """
-    module, own, _ = network.partition(":")
-    found = _closure([*ENTRIES, f"fedmpq.federated.algorithms.{algorithm}"], [])
-    return dict(sorted((found | _network_files(module) if own else found).items()))
+    ours = [] if ":" in algorithm else [f"fedmpq.federated.algorithms.{algorithm}"]
+    found = _closure([*ENTRIES, *ours], [])
+    for name in (algorithm, network):
+        found |= _own_files(name.partition(":")[0]) if ":" in name else {}
+    return dict(sorted(found.items()))
 
 
 def code_digest(algorithm: str, network: str) -> str:
@@ -39,8 +42,8 @@ def code_digest(algorithm: str, network: str) -> str:
     return sha256(*method_files(algorithm, network).values())
 
 
-def _network_files(module: str) -> dict[str, Path]:
-    """The module of a network, and what it imports from beside it; of a library's network that module alone."""
+def _own_files(module: str) -> dict[str, Path]:
+    """A module of the user's own, and what it imports from beside it; of a library that module alone."""
     try:
         top = find_spec(module.partition(".")[0]) if module else None
         places = (top.submodule_search_locations or [top.origin]) if top else []
@@ -50,7 +53,7 @@ def _network_files(module: str) -> dict[str, Path]:
             raise ImportError("there is no such module")
         return {module: file} if LIBRARIES.intersection(file.parts) else _closure([module], folders)
     except (ImportError, SyntaxError, ValueError) as error:
-        raise UserError(f"model.network: cannot import {module!r}: {error}") from error
+        raise UserError(f"cannot import {module!r}: {error}") from error
 
 
 def _closure(pending: list[str], folders: list[Path]) -> dict[str, Path]:

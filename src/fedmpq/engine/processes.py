@@ -8,17 +8,14 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import get_temp_dir
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SOURCE = Path(__file__).parents[2]
-"""The folder from which this package is imported."""
+from fedmpq.engine.method import SOURCE
+
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
-LONGEST_FOLDER = 70
-"""Bytes of a folder's path with which the name of a socket in it, which has 32 more, is within what systems allow."""
 
 
 def start_importing() -> None:
@@ -45,6 +42,14 @@ def search_path() -> str:
     return os.pathsep.join(dict.fromkeys([str(SOURCE), *ours]))
 
 
+def short_folder(longest: int) -> str:
+    """A folder for temporary files, of at most `longest` bytes if there is one: systems allow sockets 103 in all."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) <= longest:
+        return folder
+    return next((short for short in SHORT_FOLDERS if os.access(short, os.W_OK | os.X_OK)), folder)
+
+
 @contextmanager
 def _surroundings() -> Iterator[None]:
     """What a process that is started in the block is born into.
@@ -52,13 +57,10 @@ def _surroundings() -> Iterator[None]:
     It finds this process's modules, whatever its environment holds. It does not run this one's script once more,
     which may lack `if __name__ == "__main__"`. And where TMPDIR is too long for a socket the server's is elsewhere.
     """
-    folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > LONGEST_FOLDER:
-        folder = next((short for short in SHORT_FOLDERS if os.access(short, os.W_OK | os.X_OK)), folder)
     with (
         _replaced(sys.modules, "__main__", ModuleType("__main__")),
         _replaced(os.environ, "PYTHONPATH", search_path()),
-        _replaced(vars(tempfile), "tempdir", folder),
+        _replaced(vars(tempfile), "tempdir", short_folder(70)),  # The socket's name has 32 bytes more.
     ):
         get_temp_dir()
         yield

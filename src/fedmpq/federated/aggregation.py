@@ -40,7 +40,7 @@ class Average:
         self.total_weight += weight
         self.total_samples += received.samples
         self.total_loss += received.samples * received.loss
-        if received.bits is not None:
+        if received.bits is not None and sent.bits is not None:
             self.bits.append(received.bits)
             self.deltas.append(tuple(given - left for given, left in zip(sent.bits, received.bits, strict=True)))
             self.shares.append(received.samples * self.budgets[received.client])

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import floor
 
+from torch import Tensor
+
 from fedmpq.config import MAX_BITS
+from fedmpq.quantization.codes import relative_error
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,26 @@ class Consensus:
     """Average of the bit-widths that they sent back."""
     deltas: tuple[int, ...]
     """Average of the bits that they pruned."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the server knows when it allocates bits for a round."""
+
+    sizes: list[int]
+    """Number of weights of each layer, P_l (L)."""
+    weights: list[Tensor]
+    """Those of the global model, a vector a layer (L)."""
+    quantizer: str
+    """Name of the estimator of scales."""
+    consensus: Consensus | None
+    """Of the clients of the round before; None in the first round."""
+
+    @cached_property
+    def errors(self) -> tuple[tuple[float, ...], ...]:
+        """E_l(b) of the global model, L x 8, for b = 1 .. 8 (see `relative_error`)."""
+        widths = range(1, MAX_BITS + 1)
+        return tuple(tuple(relative_error(layer, b, self.quantizer) for b in widths) for layer in self.weights)
 
 
 def agree(bits: list[tuple[int, ...]], deltas: list[tuple[int, ...]], weights: list[float]) -> Consensus:

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmpq.config import Experiment
+from fedmpq.config import TrainingSettings
 from fedmpq.federated.layout import Layout
 from fedmpq.quantization.codes import Grid, scale_of
 from fedmpq.quantization.fake import fake_quantize
@@ -27,25 +27,28 @@ class LocalTraining(LightningModule):
         self,
         model: nn.Module,
         layout: Layout,
-        experiment: Experiment,
+        settings: TrainingSettings,
+        quantizer: str,
         bits: tuple[int, ...] | None = None,
         scales: Tensor | None = None,
         regularization: float = 0.0,
     ):
-        """Train `model` as `experiment` says.
+        """Train `model` as `settings` say.
 
         Args:
             model: with the values that the server sent.
             layout: of the model.
-            experiment: optimizer and quantizer.
+            settings: of the optimizer.
+            quantizer: name of the estimator of scales.
             bits: bit-width of each layer (L); None: full precision.
             scales: scale of each layer (L,) that the server sent; None: full precision.
             regularization: lambda; its pull on a weight is in units of the layer's step (`bit_plane_lasso`).
         """
         super().__init__()
-        self.model, self.layout, self.experiment = model, layout, experiment
+        self.model, self.layout, self.settings, self.quantizer = model, layout, settings, quantizer
         self.bits, self.regularization = bits, regularization
         self.shadow = [model.get_parameter(key) for key in layout.weights]
+        self.places = [_places(model, parameter) for parameter in self.shadow]
         self.total_loss, self.samples = 0.0, 0
         if bits is not None:
             self._prepare_grid(bits, scales)
@@ -60,8 +63,8 @@ class LocalTraining(LightningModule):
         self.coefficients = sizes * widths / sizes.sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD with the experiment's learning rate, momentum and weight decay."""
-        settings = self.experiment.training
+        """SGD with the learning rate, momentum and weight decay of the settings."""
+        settings = self.settings
         return torch.optim.SGD(
             self.model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=True
         )
@@ -85,7 +88,9 @@ class LocalTraining(LightningModule):
             raise FloatingPointError("a weight is not finite")
         grid = self.grid._replace(scale=self.scales.index_select(0, self.layers))
         values, codes = fake_quantize(weights, grid)
-        logits = functional_call(self.model, dict(self.layout.split(values, self.layout.weights)), (images,))
+        layers = self.layout.split(values, self.layout.weights)
+        weights_of = {place: layer for (_, layer), places in zip(layers, self.places, strict=True) for place in places}
+        logits = functional_call(self.model, weights_of, (images,), tie_weights=False)
         if not self.regularization:
             return logits, 0.0
         lasso = bit_plane_lasso(weights, codes, grid, self.layers, self.coefficients)
@@ -97,11 +102,20 @@ class LocalTraining(LightningModule):
         A range that shrank with the largest weight would never leave the most significant plane
         sparse. The scale of a binary layer is its mean magnitude and follows both ways.
         """
-        quantizer = self.experiment.model.quantizer
-        found = torch.stack([scale_of(w, b, quantizer) for w, b in zip(weights, self.bits, strict=True)])
+        found = torch.stack([scale_of(w, b, self.quantizer) for w, b in zip(weights, self.bits, strict=True)])
         self.scales = torch.where(self.binary, found, torch.maximum(found, self.scales))
 
     @property
     def mean_loss(self) -> float:
         """Mean cross entropy over all images of all epochs."""
         return float(self.total_loss) / max(self.samples, 1)
+
+
+def _places(model: nn.Module, parameter: nn.Parameter) -> list[str]:
+    """Every place in the modules of `model` where `parameter` stands: layers may share it."""
+    return [
+        f"{module}.{name}" if module else name
+        for module, owner in model.named_modules()
+        for name, held in owner.named_parameters(recurse=False, remove_duplicate=False)
+        if held is parameter
+    ]

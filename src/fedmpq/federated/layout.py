@@ -1,22 +1,21 @@
 """What of a model is quantized, and a model as two flat vectors.
 
-`weights` (P,) are the weights of all convolutions and fully connected layers, one layer after
-another; `remainder` (R,) is every other floating-point parameter or buffer (biases, batch norm,
-ranges of activations), which travels as float32. Averages, codes and messages are then operations
-on vectors, whatever the network.
+`weights` (P,) are all parameters of two or more dimensions (of convolutions, fully connected layers, attention,
+embeddings), one layer after another, but for those that the user excludes; `remainder` (R,) is every other
+floating-point parameter or buffer (biases, batch norm, ranges of activations), which travels as float32. Averages,
+codes and messages are then operations on vectors, whatever the network.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from fedmpq.errors import UserError
-
-QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -27,27 +26,36 @@ class Layout:
     remainder: dict[str, torch.Size]
 
     @classmethod
-    def of(cls, model: nn.Module) -> "Layout":
+    def of(cls, model: nn.Module, full_precision: Sequence[str] = ()) -> "Layout":
         """The layout of `model`.
 
+        Args:
+            model: a tensor that layers share stands under its first name alone.
+            full_precision: layers or parameters that are not quantized, by name or pattern (`encoder.*`).
+
         Raises:
-            UserError: the model has no layer that is quantized.
+            UserError: nothing is left to be quantized, or a pattern fits nothing.
         """
-        state = model.state_dict(keep_vars=True)
-        # A tensor that layers share stands under its first name alone.
-        first_names = set({id(tensor): key for key, tensor in reversed(state.items())}.values())
-        state = {key: tensor for key, tensor in state.items() if key in first_names}
-        quantized = {id(m.weight) for m in model.modules() if isinstance(m, QUANTIZED_LAYERS)}
-        weights = {key: tensor.shape for key, tensor in state.items() if id(tensor) in quantized}
-        if not weights:
-            raise UserError("model: it has no Conv2d or Linear layer; allowed: a model with at least one")
+        first_names = {id(tensor): key for key, tensor in reversed(model.state_dict(keep_vars=True).items())}
+        state = {key: tensor for key, tensor in model.state_dict(keep_vars=True).items() if key in first_names.values()}
         floats = {key: tensor.shape for key, tensor in state.items() if tensor.is_floating_point()}
-        return cls(weights, {key: shape for key, shape in floats.items() if key not in weights})
+        matrices = [key for key, shape in floats.items() if len(shape) > 1 and isinstance(state[key], nn.Parameter)]
+        excluded = {name: [key for key in matrices if _fits(key, name)] for name in full_precision}
+        if idle := [name for name, keys in excluded.items() if not keys]:
+            raise UserError(
+                f"model.full_precision: {idle[0]!r} fits no layer; allowed: {', '.join(map(_layer, matrices))}"
+            )
+        left = [key for key in matrices if not any(key in keys for keys in excluded.values())]
+        if not left:
+            raise UserError(
+                "model: nothing of it is quantized; allowed: a model with weights of two dimensions or more"
+            )
+        return cls({key: floats[key] for key in left}, {key: floats[key] for key in floats if key not in left})
 
     @cached_property
     def layers(self) -> list[str]:
         """Names of the quantized layers (L)."""
-        return [key.removesuffix(".weight") for key in self.weights]
+        return [_layer(key) for key in self.weights]
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -58,6 +66,18 @@ class Layout:
     def remainder_size(self) -> int:
         """Number of float32 values beside the quantized weights, R."""
         return sum(shape.numel() for shape in self.remainder.values())
+
+    def describe(self, model: nn.Module) -> str:
+        """One line: how much of `model` is quantized, and what is not."""
+        kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+        places = (key.rpartition(".") for key in self.remainder)
+        rest = dict.fromkeys(f"{kinds.get(owner, owner)}.{name}" for owner, _, name in places)
+        quantized = sum(self.sizes)
+        total = quantized + self.remainder_size
+        return (
+            f"{len(self.sizes)} layers, {100 * quantized / total:.1f} % of {total:,} values quantized"
+            f"; not: {', '.join(rest) or 'none'}"
+        )
 
     @cached_property
     def digest(self) -> bytes:
@@ -97,6 +117,14 @@ class FlatModel:
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         return bool(self.weights.isfinite().all() and self.remainder.isfinite().all())
+
+
+def _layer(key: str) -> str:
+    return key.removesuffix(".weight")
+
+
+def _fits(key: str, pattern: str) -> bool:
+    return fnmatchcase(key, pattern) or fnmatchcase(_layer(key), pattern)
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

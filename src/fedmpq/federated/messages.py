@@ -20,14 +20,15 @@ from torch import Tensor
 
 from fedmpq.config import MAX_BITS
 from fedmpq.federated.layout import FlatModel, Layout
-from fedmpq.quantization.codes import Grid
 from fedmpq.quantization.packing import pack_layers, packed_size_of_layers, unpack_layers
+from fedmpq.quantization.rounding import Coder, Nearest
 
 MAGIC = b"FMPQ"
 VERSION = 1
 HEADER = struct.Struct("<4sHBBIIIf8sQ")
 CHECKSUM_SIZE = 16
 FLOAT = np.dtype("<f4")
+NEAREST = Nearest()
 LARGEST = 2.0**100
 """No number of a client's is beyond this, so that whatever the server computes from it stays finite."""
 
@@ -64,14 +65,13 @@ class Message:
     """Its values. Quantized weights are on their grid once they have travelled."""
 
 
-def encode(message: Message, layout: Layout) -> bytes:
-    """The bytes of `message`."""
+def encode(message: Message, layout: Layout, coder: Coder = NEAREST) -> bytes:
+    """The bytes of `message`, its weights as `coder` rounds them."""
     weights = message.model.weights
     if message.bits is None:
         body = weights.numpy().astype(FLOAT).tobytes()
     else:
-        grid = Grid.of(torch.tensor(message.bits), message.scales).expand(torch.tensor(layout.sizes))
-        codes = grid.encode(weights).to(torch.uint8).split(layout.sizes)
+        codes = coder.encode(weights, layout.sizes, message.bits, message.scales).to(torch.uint8).split(layout.sizes)
         packed = pack_layers([layer.numpy() for layer in codes], message.bits)
         body = bytes(message.bits) + message.scales.numpy().astype(FLOAT).tobytes() + packed
     body += message.model.remainder.numpy().astype(FLOAT).tobytes()
@@ -90,8 +90,8 @@ def encode(message: Message, layout: Layout) -> bytes:
     return header + _checksum(header, body) + body
 
 
-def decode(data: bytes, layout: Layout, kind: Kind, round: int, client: int) -> Message:
-    """The message in `data`, its weights de-quantized.
+def decode(data: bytes, layout: Layout, kind: Kind, round: int, client: int, coder: Coder = NEAREST) -> Message:
+    """The message in `data`, its weights de-quantized by `coder`.
 
     Raises:
         RejectedMessage: length, magic, version, checksum, kind, round, client or layout are not
@@ -113,23 +113,33 @@ def decode(data: bytes, layout: Layout, kind: Kind, round: int, client: int) -> 
     _expect("layer names and shapes", digest, layout.digest)
     if quantized not in (0, 1) or not np.isfinite(loss):
         raise RejectedMessage(f"quantized is {quantized} and the loss {loss}")
-    bits, scales, weights, rest = (_quantized_part if quantized else _float_part)(body, layout)
+    bits, scales, weights, rest = _quantized_part(body, layout, coder) if quantized else _float_part(body, layout)
     _expect("length of the remainder", len(rest), layout.remainder_size * FLOAT.itemsize)
     model = FlatModel(weights, _floats(rest, "remainder"))
     return Message(kind, round, client, samples, loss, bits, scales, model)
 
 
-def decode_answer(data: bytes, layout: Layout, sent: Message, max_samples: int) -> Message:
+def decode_answer(
+    data: bytes, layout: Layout, sent: Message, max_samples: int, allowed: Bits, coder: Coder = NEAREST
+) -> Message:
     """The answer in `data` to the message `sent`.
 
+    Args:
+        data: the bytes received.
+        layout: of the model.
+        sent: what the client started from.
+        max_samples: images that it may have.
+        allowed: the most bits that each layer (L) may have; None: full precision.
+        coder: of the answer.
+
     Raises:
-        RejectedMessage: as `decode`, or it has more bits than were given, another precision, a
+        RejectedMessage: as `decode`, or it has more bits than are allowed, another precision, a
             negative loss, a number beyond 2^100, or a number of samples outside 1 .. `max_samples`.
     """
-    message = decode(data, layout, Kind.UPLINK, sent.round, sent.client)
-    _expect("quantized", message.bits is not None, sent.bits is not None)
-    if message.bits is not None and any(left > given for left, given in zip(message.bits, sent.bits, strict=True)):
-        raise RejectedMessage(f"bit-widths {list(message.bits)} exceed the {list(sent.bits)} given")
+    message = decode(data, layout, Kind.UPLINK, sent.round, sent.client, coder)
+    _expect("quantized", message.bits is not None, allowed is not None)
+    if message.bits is not None and any(left > most for left, most in zip(message.bits, allowed, strict=True)):
+        raise RejectedMessage(f"bit-widths {list(message.bits)} exceed the {list(allowed)} allowed")
     if not 1 <= message.samples <= max_samples:
         raise RejectedMessage(f"{message.samples} samples; allowed: 1 to {max_samples}")
     if message.loss < 0:
@@ -147,7 +157,9 @@ def _float_part(body: memoryview, layout: Layout) -> tuple[None, None, Tensor, m
     return None, None, _floats(body[:end], "weights"), body[end:]
 
 
-def _quantized_part(body: memoryview, layout: Layout) -> tuple[tuple[int, ...], Tensor, Tensor, memoryview]:
+def _quantized_part(
+    body: memoryview, layout: Layout, coder: Coder
+) -> tuple[tuple[int, ...], Tensor, Tensor, memoryview]:
     count = len(layout.sizes)
     bits = tuple(body[:count])
     if len(bits) < count or not all(1 <= b <= MAX_BITS for b in bits):
@@ -163,8 +175,7 @@ def _quantized_part(body: memoryview, layout: Layout) -> tuple[tuple[int, ...], 
         codes = np.concatenate(unpack_layers(body[start:end], layout.sizes, bits))
     except ValueError as error:
         raise RejectedMessage(str(error)) from error
-    grid = Grid.of(torch.tensor(bits), scales).expand(torch.tensor(layout.sizes))
-    return bits, scales, grid.decode(torch.from_numpy(codes).float()), body[end:]
+    return bits, scales, coder.decode(torch.from_numpy(codes), layout.sizes, bits, scales), body[end:]
 
 
 def _floats(part: memoryview, name: str) -> Tensor:

@@ -3,14 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from fedmpq.errors import UserError
 from fedmpq.federated.aggregation import Average
-from fedmpq.federated.allocation import Consensus
-from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.federated.allocation import Consensus, View
+from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
 from fedmpq.federated.setup import Setup
@@ -81,8 +81,7 @@ class Federation:
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
         self.participation = Participation(setup.experiment, setup.seed)
-        model, _ = setup.build_model()
-        self.layout = Layout.of(model)
+        model, self.layout, _ = setup.build_model()
         self.initial = ServerState(0, self.layout.flatten(model))
 
     def rounds(self, state: ServerState | None = None) -> Iterator[RoundRecord]:
@@ -109,12 +108,12 @@ class Federation:
 
     def _answers(self, state: ServerState, number: int, exchange: Exchange) -> tuple[Average, list[ClientRecord]]:
         """The averages over enough answers, and who gave them; repeated with others where there are too few."""
-        settings, tried = self.experiment.participation, set()
+        settings, tried, view = self.experiment.participation, set(), self.view(state)
         for attempt in range(settings.max_repeats + 1):
             asked = self.participation.choose(number, attempt, tried)
             tried.update(asked)
             exchange.counts["asked"] += len(asked)
-            downlinks = {client: self.downlink(state, number, client) for client in asked}
+            downlinks = {client: self.downlink(state, view, number, client) for client in asked}
             exchange.downlink_bytes += sum(map(len, downlinks.values()))
             present = [client for client in asked if not self.participation.drops_out(number, attempt, client)]
             exchange.counts["dropped"] += len(asked) - len(present)
@@ -141,16 +140,21 @@ class Federation:
         aggregation, experiment = self.algorithm.settings.aggregation, self.experiment
         return Average(state.model, aggregation, experiment.training.averaging, experiment.model.budgets)
 
-    def downlink(self, state: ServerState, number: int, client: int) -> bytes:
+    def view(self, state: ServerState) -> View:
+        """What the algorithm may look at when it allocates bits."""
+        sizes, quantizer = self.layout.sizes, self.setup.quantizer
+        return View(sizes, list(state.model.weights.split(sizes)), quantizer, state.consensus)
+
+    def downlink(self, state: ServerState, view: View, number: int, client: int) -> bytes:
         """The global model, encoded at the bit-widths that the algorithm allocates to `client`."""
-        bits = self.algorithm.allocate(self.layout.sizes, self.experiment.model.budgets[client], state.consensus)
+        bits = self.algorithm.allocate(view, self.experiment.model.budgets[client])
         return self._encoded(state.model, bits, number, client)
 
     def _encoded(self, model: FlatModel, bits: Bits, number: int, client: int) -> bytes:
         scales = None
         if bits is not None:
             layers = zip(model.weights.split(self.layout.sizes), bits, strict=True)
-            scales = torch.stack([scale_of(weights, b, self.experiment.model.quantizer) for weights, b in layers])
+            scales = torch.stack([scale_of(weights, b, self.setup.quantizer) for weights, b in layers])
         return encode(Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model), self.layout)
 
     def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> tuple[dict[int, bytes], float]:
@@ -179,13 +183,28 @@ class Federation:
         """Add the answer to the averages if it passes all checks."""
         sent = decode(downlink, self.layout, Kind.DOWNLINK, number, client)
         try:
-            message = decode_answer(answer, self.layout, sent, len(self.setup.partition.indices))
+            message = self._decoded(answer, sent)
         except RejectedMessage as error:
             exchange.counts["rejected"] += 1
             exchange.reasons[client] = f"rejected: {error}"
             return None
         average.add(message, sent)
         return ClientRecord(client, sent.bits, message.bits)
+
+    def _decoded(self, answer: bytes, sent: Message) -> Message:
+        """The answer to the message `sent`, with the client's model in it."""
+        budget, layers = self.experiment.model.budgets[sent.client], len(self.layout.sizes)
+        message = decode_answer(
+            answer,
+            self.layout,
+            sent,
+            len(self.setup.partition.indices),
+            self.algorithm.answer_bits(sent.bits, layers, budget),
+            self.setup.answer_coder(sent.round, sent.client),
+        )
+        if not self.algorithm.sends_updates:
+            return message
+        return replace(message, model=replace(message.model, weights=sent.model.weights + message.model.weights))
 
     def evaluate(self, model: FlatModel, number: int, bits: Bits = None) -> tuple[float, float]:
         """Accuracy (0 .. 1) and mean loss of `model` on the evaluation images.
@@ -204,6 +223,7 @@ class Federation:
 
     def _device_accuracy(self, state: ServerState, number: int) -> float:
         budgets = self.experiment.model.budgets
-        allocated = {b: self.algorithm.allocate(self.layout.sizes, b, state.consensus) for b in set(budgets)}
+        view = self.view(state)
+        allocated = {b: self.algorithm.allocate(view, b) for b in set(budgets)}
         accuracy = {bits: self.evaluate(state.model, number, bits)[0] for bits in set(allocated.values())}
         return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)

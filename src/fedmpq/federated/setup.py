@@ -14,7 +14,9 @@ from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
 from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.algorithms import Algorithm, build_algorithm
+from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
+from fedmpq.quantization.rounding import Coder
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,29 @@ class Setup:
     @cached_property
     def algorithm(self) -> Algorithm:
         """The algorithm of this run."""
-        return build_algorithm(self.algorithm_name, self.experiment.algorithm(self.algorithm_name))
+        return build_algorithm(self.experiment.algorithm(self.algorithm_name))
+
+    @property
+    def quantizer(self) -> str:
+        """Name of the estimator of scales."""
+        return self.experiment.quantizer(self.algorithm_name)
+
+    def answer_coder(self, round: int, client: int) -> Coder:
+        """How the answer of `client` in `round` is rounded."""
+        return self.algorithm.coder(self.seed, "rounding", round, client)
 
     @cached_property
     def dataset(self) -> Dataset:
         """The prepared arrays, memory-mapped."""
         return Dataset.load(self.data)
 
-    def build_model(self) -> tuple[nn.Module, ActivationQuantizer | None]:
-        """The network with its initial weights, and the quantizer of its activations if it has one."""
-        model = build_model(
-            self.experiment.model.network, len(self.dataset.classes), self.dataset.image_size, self.seed
-        )
-        bits = self.experiment.model.activation_bits if self.algorithm.quantizes_activations else None
-        return model, ActivationQuantizer(model, bits) if bits else None
+    def build_model(self) -> tuple[nn.Module, Layout, ActivationQuantizer | None]:
+        """The network with its initial weights, its layout, and the quantizer of its activations if it has one."""
+        settings, data = self.experiment.model, self.dataset
+        model = build_model(settings.network, len(data.classes), data.image_size, self.seed)
+        bits = settings.activation_bits if self.algorithm.quantizes_activations else None
+        activations = ActivationQuantizer(model, bits) if bits else None
+        return model, Layout.of(model, settings.full_precision), activations
 
     @property
     def evaluation_images(self) -> tuple[str, NDArray[np.int64]]:

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
+from fedmpq.errors import UserError
 from fedmpq.federated.client import LocalTraining
-from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
@@ -45,6 +47,7 @@ def quiet_lightning() -> Iterator[None]:
 def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
     """Lightning's trainer for one client, with nothing around the training itself."""
     return Trainer(
+        plugins=[LightningEnvironment()],  # Named, it does not look for a launcher's variables.
         accelerator=device.type,
         devices=1,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
@@ -63,8 +66,7 @@ class Worker:
     def __init__(self, setup: Setup):
         torch.set_num_threads(1)  # Other numbers of threads take sums in another order.
         self.setup = setup
-        model, self.activations = setup.build_model()
-        self.layout = Layout.of(model)
+        model, self.layout, self.activations = setup.build_model()
         self.model = model.to(setup.device, memory_format=torch.channels_last)
         # Counters of batches and the like: they do not travel, and start from here for each client.
         self.counters = {k: t.clone() for k, t in self.model.state_dict().items() if not t.is_floating_point()}
@@ -81,6 +83,7 @@ class Worker:
 
         Raises:
             TaskFailed: the loss or a weight is not finite.
+            UserError: the model cannot train on a batch of one image, and the client has no other.
         """
         setup, key = self.setup, (task.round, task.client)
         received = self._load(task.downlink, *key)
@@ -88,40 +91,56 @@ class Worker:
             self.activations.enabled = True
             self.activations.reset()
         self.model.train()  # The trainer leaves modules in the mode in which it finds them.
-        algorithm = setup.algorithm
         training = LocalTraining(
-            self.model, self.layout, setup.experiment, received.bits, received.scales, algorithm.regularization()
+            self.model,
+            self.layout,
+            setup.experiment.training,
+            setup.quantizer,
+            received.bits,
+            received.scales,
+            setup.algorithm.regularization(),
         )
-        with forked_rng(setup.seed, "training", *key), quiet_lightning():
-            try:
-                trainer(setup.device, setup.precision, setup.experiment.training.local_epochs).fit(
-                    training, self._batches(key)
-                )
-            except FloatingPointError as error:
-                raise TaskFailed(f"training diverged: {error}") from error
-            finally:
-                self.model.to(setup.device)  # The trainer leaves it on the CPU.
+        self._fit(training, key)
         trained = self.layout.flatten(self.model)
         if not (math.isfinite(training.mean_loss) and trained.is_finite()):
             raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
-        return encode(self._answer(training, trained, received), self.layout)
+        return encode(self._answer(training, trained, received), self.layout, setup.answer_coder(*key))
+
+    def _fit(self, training: LocalTraining, key: tuple[int, int]) -> None:
+        setup, epochs = self.setup, self.setup.experiment.training.local_epochs
+        with forked_rng(setup.seed, "training", *key), quiet_lightning():
+            try:
+                trainer(setup.device, setup.precision, epochs).fit(training, self._batches(key))
+            except FloatingPointError as error:
+                raise TaskFailed(f"training diverged: {error}") from error
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UserError(
+                    f"client {key[1]}: the model cannot train on a batch of one image, since batch norm has no"
+                    " deviation of one value; set partition.min_samples and training.batch_size above 1"
+                ) from error
+            except SystemExit as end:
+                if isinstance(end.__context__, KeyboardInterrupt):  # Of which Lightning has made an exit.
+                    raise KeyboardInterrupt from end
+                raise
+            finally:
+                self.model.to(setup.device)  # The trainer leaves it on the CPU.
 
     def _answer(self, training: LocalTraining, trained: FlatModel, received: Message) -> Message:
-        bits = scales = None
+        client, sizes, algorithm = received.client, self.layout.sizes, self.setup.algorithm
+        layers, scales = list(trained.weights.split(sizes)), None
         if received.bits is not None:
-            weights = list(trained.weights.split(self.layout.sizes))
-            training.follow_scales([layer.to(self.setup.device) for layer in weights])
-            bits, scales = self.setup.algorithm.prune(weights, received.bits, training.scales.cpu())
-        return Message(
-            Kind.UPLINK,
-            received.round,
-            received.client,
-            len(self.setup.partition.client(received.client)),
-            training.mean_loss,
-            bits,
-            scales,
-            trained,
+            training.follow_scales([layer.to(self.setup.device) for layer in layers])
+            scales = training.scales.cpu()
+        most = algorithm.answer_bits(received.bits, len(sizes), self.setup.experiment.model.budgets[client])
+        answer = algorithm.answer(layers, list(received.model.weights.split(sizes)), most, scales)
+        samples, values = (
+            len(self.setup.partition.client(client)),
+            FlatModel(torch.cat(answer.values), trained.remainder),
         )
+        about = (Kind.UPLINK, received.round, client, samples, training.mean_loss)
+        return Message(*about, answer.bits, answer.scales, values)
 
     def evaluate(self, task: EvaluateTask) -> tuple[int, float]:
         """Correct predictions and sum of the losses on the images of `task`, in evaluation mode."""

@@ -1,16 +1,17 @@
 """Networks: the CIFAR ResNets of the paper, or a factory of the user's own."""
 
-import importlib
 import re
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fedmpq.errors import UserError
+from fedmpq.extension import load, one_line
 from fedmpq.models.resnet import ResNet
 from fedmpq.seeding import forked_rng
 
-Factory = Callable[[int, int], nn.Module]
+KEY = "model.network"
 
 
 def build_model(name: str, classes: int, image_size: int, seed: int = 0) -> nn.Module:
@@ -25,29 +26,41 @@ def build_model(name: str, classes: int, image_size: int, seed: int = 0) -> nn.M
         seed: of the initial weights.
 
     Raises:
-        UserError: there is no such network or factory, or the factory returns no module.
+        UserError: there is no such network or factory, it fails, or what it returns is no module of this kind.
     """
     factory = _factory(name)
     with forked_rng(seed, "initial weights"):
-        model = factory(classes, image_size)
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model: {name!r} returns {type(model).__name__}; allowed: a torch.nn.Module")
+        try:
+            model = factory(classes, image_size)
+        except Exception as error:  # a factory of the user's own may raise anything
+            raise UserError(f"{KEY}: {name}({classes}, {image_size}) fails: {one_line(error)}") from error
+        if not isinstance(model, nn.Module):
+            raise UserError(f"{KEY}: {name!r} returns {type(model).__name__}; allowed: a torch.nn.Module")
+        _try(model, name, classes, image_size)
     return model
 
 
-def _factory(name: str) -> Factory:
+def _factory(name: str) -> Callable[[int, int], nn.Module]:
     if match := re.fullmatch(r"resnet(\d+)", name):
         depth = int(match[1])
         if depth < 8 or depth % 6 != 2:
-            raise UserError(f"model: {name!r} is not allowed; allowed: resnet8, resnet14, resnet20, .. (6n+2)")
+            raise UserError(f"{KEY}: {name!r} is not allowed; allowed: resnet8, resnet14, resnet20, .. (6n+2)")
         return lambda classes, image_size: ResNet(depth, classes)
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
-        raise UserError(f"model: {name!r} is not allowed; allowed: resnet<6n+2> or package.module:factory")
+    if ":" not in name:
+        raise UserError(f"{KEY}: {name!r} is not allowed; allowed: resnet<6n+2> or package.module:factory")
+    return load(name, KEY)
+
+
+def _try(model: nn.Module, name: str, classes: int, image_size: int) -> None:
+    """Let two images pass: lazy layers get their shapes, and logits of a wrong shape are noticed."""
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"model: cannot import {name!r}: {error}") from error
-    if not callable(factory):
-        raise UserError(f"model: {name!r} is a {type(factory).__name__}; allowed: a function or class to call")
-    return factory
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(2, 3, image_size, image_size))
+    except Exception as error:
+        raise UserError(
+            f"{KEY}: {name!r} fails on images of 3 x {image_size} x {image_size}: {one_line(error)}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"{KEY}: {name!r} gives {found} for 2 images; allowed: logits (2, {classes})")
+    model.train()

@@ -82,6 +82,13 @@ def scale_of(weights: Tensor, bits: int, quantizer: str = "full-range") -> Tenso
     return 2 * weights.abs().mean() if bits == 1 else SCALES[quantizer](weights, bits)
 
 
+def relative_error(weights: Tensor, bits: int, quantizer: str) -> float:
+    """E(b) = ||W - Q_b(W)||^2 / ||W||^2 of one layer at `bits`; 0 where all weights are 0."""
+    grid = Grid.of(torch.tensor(bits), scale_of(weights, bits, quantizer))
+    error = (weights - grid.decode(grid.encode(weights))).square().sum()
+    return float(error / weights.square().sum().clamp(min=torch.finfo(weights.dtype).tiny))
+
+
 def planes(codes: Tensor, bits: int) -> Tensor:
     """Bit planes B_i of `codes`, shape (bits, *codes.shape), most significant first (step 4)."""
     powers = 2 ** torch.arange(bits - 1, -1, -1).reshape(bits, *[1] * codes.dim())

@@ -32,17 +32,25 @@ def fake_quantize(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     return straight_through(weights, grid.decode(codes)), codes
 
 
-def quantize_activation(activation: Tensor, maximum: Tensor, bits: int) -> Tensor:
-    """Unsigned uniform quantization to 2^bits - 1 steps between 0 and `maximum`.
+def quantize_activation(activation: Tensor, maximum: Tensor, bits: int, minimum: Tensor | None = None) -> Tensor:
+    """Uniform quantization to 2^bits - 1 steps between `minimum` and `maximum`; 0 is one of the levels.
 
     Args:
-        activation: values >= 0, any shape.
+        activation: any shape; not below 0 where there is no minimum.
         maximum: 0-dimensional, >= 0; larger activations saturate.
         bits: 1 .. 8.
+        minimum: 0-dimensional, <= 0; smaller activations saturate. None: 0.
 
-    The gradient is straight through. A maximum of 0 leaves only 0.
+    The gradient is straight through. A range of nothing but 0 leaves only 0.
     """
     levels = 2**bits - 1
-    step = (maximum / levels).to(activation.dtype)
-    codes = (activation.detach() / step.clamp(min=torch.finfo(torch.float32).tiny)).round_().clamp_(max=levels)
+    spread = maximum if minimum is None else maximum - minimum
+    step = (spread / levels).to(activation.dtype)
+    divisor = step.clamp(min=torch.finfo(torch.float32).tiny)
+    codes = (activation.detach() / divisor).round_()
+    if minimum is None:
+        codes.clamp_(max=levels)
+    else:
+        lowest = (minimum / divisor).round()
+        codes.clamp_(lowest, lowest + levels)
     return straight_through(activation, codes.mul_(step))

@@ -3,15 +3,15 @@
 import math
 
 from fedmpq.federated.algorithms.base import Algorithm
-from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.allocation import View
 
 
 class AQFL(Algorithm):
     """Every layer of a client at the whole bits of its budget."""
 
-    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+    def allocate(self, view: View, budget: float) -> tuple[int, ...]:
         """The whole bits of the budget for each layer."""
-        return (math.floor(budget),) * len(sizes)
+        return (math.floor(budget),) * len(view.sizes)
 
 
 ALGORITHM = AQFL

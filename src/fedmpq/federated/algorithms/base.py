@@ -1,27 +1,45 @@
 """What an algorithm is: the hooks that the round loop calls."""
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from fedmpq.config import AlgorithmSettings
-from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.allocation import View
+from fedmpq.federated.messages import NEAREST, Bits
+from fedmpq.quantization.rounding import Coder
+
+
+class Answer(NamedTuple):
+    """What a client sends back, before it is rounded."""
+
+    values: list[Tensor]
+    """Weights or their changes, a tensor a layer (L), full precision."""
+    bits: Bits
+    """Bit-width of each layer (L); None: full precision."""
+    scales: Tensor | None
+    """Scale of each layer (L,); None: full precision."""
 
 
 class Algorithm:
     """The hooks of the round loop: full precision and nothing pruned, unless they say otherwise."""
 
+    Settings = AlgorithmSettings
+    """The type of `settings`."""
     quantizes_activations = True
     """Whether clients train with activations of `activation_bits`."""
+    sends_updates = False
+    """Whether clients send the change of their weights instead of the weights."""
 
     def __init__(self, settings: AlgorithmSettings):
         self.settings = settings
 
-    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...] | None:
+    def allocate(self, view: View, budget: float) -> Bits:
         """On the server: the bit-widths of a client's layers for the coming round.
 
         Args:
-            sizes: number of weights of each layer (L).
+            view: of the global model and the round before.
             budget: the client's average bits per weight, 1 .. 8.
-            consensus: of the clients of the round before; None in the first round.
 
         Returns:
             L bit-widths, 1 .. 8; None for full precision.
@@ -32,12 +50,21 @@ class Algorithm:
         """On the client: lambda, the strength of the group Lasso on bit planes; 0: none."""
         return 0.0
 
-    def prune(self, weights: list[Tensor], bits: tuple[int, ...], scales: Tensor) -> tuple[tuple[int, ...], Tensor]:
-        """On the client, after training: the bit-widths (L) and scales (L,) that are left of those given.
+    def answer_bits(self, given: Bits, layers: int, budget: float) -> Bits:
+        """The most bits that each layer of an answer may have, to what was `given`; None: full precision."""
+        return given
+
+    def answer(self, trained: list[Tensor], received: list[Tensor], most: Bits, scales: Tensor | None) -> Answer:
+        """On the client, after training: what it sends.
 
         Args:
-            weights: the layers (L), full precision.
-            bits: the bit-widths given (L).
-            scales: the scales after training (L,).
+            trained: the layers (L), full precision.
+            received: the layers that it started from (L).
+            most: what `answer_bits` allows.
+            scales: those after training (L,); None if it trained in full precision.
         """
-        return bits, scales
+        return Answer(trained, most, scales)
+
+    def coder(self, *key: int | str) -> Coder:
+        """How an answer is rounded, by a key of seed, round and client, which both sides know."""
+        return NEAREST

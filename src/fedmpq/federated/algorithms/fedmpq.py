@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from fedmpq.config import FedMPQSettings
-from fedmpq.federated.algorithms.base import Algorithm
-from fedmpq.federated.allocation import Consensus, prune_and_grow
+from fedmpq.federated.algorithms.base import Algorithm, Answer
+from fedmpq.federated.allocation import Consensus, View, prune_and_grow
+from fedmpq.federated.messages import Bits
 from fedmpq.quantization.sparsity import prune_bits
 
 
@@ -17,23 +18,22 @@ class FedMPQ(Algorithm):
     settings: FedMPQSettings
     grow = True
 
-    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+    def allocate(self, view: View, budget: float) -> tuple[int, ...]:
         """What the pruning-growing rule makes of the clients' average, at first of uniform bits."""
-        uniform = Consensus((math.floor(budget),) * len(sizes), (0,) * len(sizes))
-        return tuple(prune_and_grow(sizes, budget, consensus or uniform, self.settings.min_bits, self.grow))
+        uniform = Consensus((math.floor(budget),) * len(view.sizes), (0,) * len(view.sizes))
+        start = view.consensus or uniform
+        return tuple(prune_and_grow(view.sizes, budget, start, self.settings.min_bits, self.grow))
 
     def regularization(self) -> float:
         """Lambda of the settings."""
         return self.settings.lambda_
 
-    def prune(self, weights: list[Tensor], bits: tuple[int, ...], scales: Tensor) -> tuple[tuple[int, ...], Tensor]:
-        """Take sparse most significant bits from each layer."""
-        pruned = [
-            prune_bits(*layer, self.settings.epsilon, self.settings.min_bits)
-            for layer in zip(weights, bits, scales, strict=True)
-        ]
+    def answer(self, trained: list[Tensor], received: list[Tensor], most: Bits, scales: Tensor) -> Answer:
+        """The layers, without the sparse ones of their most significant bits."""
+        layers = zip(trained, most, scales, strict=True)
+        pruned = [prune_bits(*layer, self.settings.epsilon, self.settings.min_bits) for layer in layers]
         left, left_scales = zip(*pruned, strict=True)
-        return left, torch.stack(left_scales)
+        return Answer(trained, left, torch.stack(left_scales))
 
 
 ALGORITHM = FedMPQ

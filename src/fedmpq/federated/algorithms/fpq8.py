@@ -2,15 +2,15 @@
 
 from fedmpq.config import MAX_BITS
 from fedmpq.federated.algorithms.base import Algorithm
-from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.allocation import View
 
 
 class FPQ8(Algorithm):
     """Every layer of every client at 8 bits."""
 
-    def allocate(self, sizes: list[int], budget: float, consensus: Consensus | None) -> tuple[int, ...]:
+    def allocate(self, view: View, budget: float) -> tuple[int, ...]:
         """8 bits for each layer."""
-        return (MAX_BITS,) * len(sizes)
+        return (MAX_BITS,) * len(view.sizes)
 
 
 ALGORITHM = FPQ8

@@ -1,4 +1,7 @@
-"""List the source files that determine the results of each algorithm: data/code/<experiment>/<algorithm>.json."""
+"""List what an experiment is made of, by name and digest: data/inputs/<experiment>/.
+
+raw.json: the files of its data set. <algorithm>.json: the source files that determine results of that algorithm.
+"""
 
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from fedmpq.files import replacing, sha256, write_json
 from pipeline import command
 
 
-def listed(files: dict[str, Path], watched: list[Path]) -> dict[str, str]:
+def code(files: dict[str, Path], watched: list[Path]) -> dict[str, str]:
     """Digest of each of `files`, which are as `method_files` returns them.
 
     Raises:
@@ -20,24 +23,30 @@ def listed(files: dict[str, Path], watched: list[Path]) -> dict[str, str]:
         if file.is_relative_to(command.ROOT) and not any(file.is_relative_to(place) for place in watched):
             raise UserError(
                 f"{file.relative_to(command.ROOT)} is not watched by DVC; move it to extensions/, or add it to the"
-                " dependencies of stage code in dvc.yaml"
+                " dependencies of stage inputs in dvc.yaml"
             )
     return {module: sha256(file) for module, file in files.items()}
+
+
+def raw(folder: Path) -> dict[str, str]:
+    """Digest of each file below `folder`, which need not be there."""
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    name = command.experiment_option("code", __doc__, arguments)
+    name = command.experiment_option("inputs", __doc__, arguments)
     parameters = command.parameters()
-    network = parameters.experiment(name).model.network
+    experiment = parameters.experiment(name)
     stages = YAML(typ="safe", pure=True).load(command.ROOT / "dvc.yaml")["stages"]
-    watched = [command.ROOT / place for place in stages["code"]["deps"]]
-    with replacing(command.ROOT / "data" / "code" / name) as temporary:
+    watched = [command.ROOT / place for place in stages["inputs"]["deps"]]
+    with replacing(command.ROOT / "data" / "inputs" / name) as temporary:
         temporary.mkdir()
+        write_json(temporary / "raw.json", raw(command.ROOT / "data" / "raw" / experiment.data.source))
         for algorithm in parameters.algorithms:
-            files = method_files(algorithm, network)
-            write_json(temporary / f"{algorithm}.json", listed(files, watched))
+            files = method_files(experiment.algorithm(algorithm).of, experiment.model.network)
+            write_json(temporary / f"{algorithm}.json", code(files, watched))
 
 
 if __name__ == "__main__":

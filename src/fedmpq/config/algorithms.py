@@ -1,0 +1,73 @@
+"""What each algorithm has of its own: a section of an experiment, called as the algorithm or with `of: <algorithm>`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from fedmpq.config.settings import Settings
+
+MAX_BITS = 8
+Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
+Quantizer = Literal["full-range", "normal"]
+
+
+class AlgorithmSettings(Settings):
+    """What every algorithm has of its own (fp32, fpq8, aqfl, fedpaq, uveqfed need no more)."""
+
+    of: Annotated[str, Field(min_length=1)]
+    """The algorithm: one of ALGORITHM_NAMES, or `package.module:Class` of the user's own; else as the section."""
+    aggregation: Literal["weights", "updates"] = "weights"
+    """`weights`: average of the clients' models. `updates`: global model + average change."""
+    quantizer: Quantizer | None = None
+    """How a layer's scale is found; null: as the group `model` says."""
+
+
+class FedMPQSettings(AlgorithmSettings):
+    """FedMPQ: group Lasso on bit planes, pruning of sparse bits, pruning-growing on the server."""
+
+    lambda_: Annotated[float, Field(ge=0, alias="lambda")]
+    """Strength of the group Lasso on the bit planes (supplement, section 3)."""
+    epsilon: Annotated[float, Field(ge=0, le=1)]
+    """A layer loses its most significant bit while that plane's share of ones is below this."""
+    min_bits: Bits = 1
+    """No layer gets fewer bits than this."""
+
+
+class OwnSettings(AlgorithmSettings):
+    """An algorithm of the user's own: what else it has it checks itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+TYPES: dict[str, type[AlgorithmSettings]] = {
+    "fp32": AlgorithmSettings,
+    "fpq8": AlgorithmSettings,
+    "aqfl": AlgorithmSettings,
+    "fedmpq": FedMPQSettings,
+    "pruning": FedMPQSettings,
+    "fedmpq_plus": FedMPQSettings,
+    "fedpaq": AlgorithmSettings,
+    "uveqfed": AlgorithmSettings,
+}
+"""The algorithms that there are, and what they have of their own."""
+ALGORITHM_NAMES = tuple(TYPES)
+
+
+def settings_type(of: str) -> type[AlgorithmSettings] | None:
+    """The type of the settings of the algorithm `of`; None if there is no such algorithm."""
+    return OwnSettings if ":" in of else TYPES.get(of)
+
+
+def _tag(section: Any) -> str:
+    of = section["of"] if isinstance(section, dict) else section.of
+    return settings_type(of).__name__
+
+
+Section = Annotated[
+    Annotated[AlgorithmSettings, Tag("AlgorithmSettings")]
+    | Annotated[FedMPQSettings, Tag("FedMPQSettings")]
+    | Annotated[OwnSettings, Tag("OwnSettings")],
+    Discriminator(_tag),
+]
+"""Settings of the type that `of` says."""
+TAGS = ("AlgorithmSettings", "FedMPQSettings", "OwnSettings")
