@@ -10,9 +10,11 @@ from fedmpq.config import ALGORITHM_NAMES
 from fedmpq.engine import method
 from fedmpq.engine.method import SOURCE, code_digest, method_files
 from fedmpq.errors import UserError
-from pipeline import code, command
+from pipeline import command, inputs
 
 PACKAGE = SOURCE / "fedmpq"
+BASE = {"pruning": "fedmpq", "fedmpq_plus": "fedmpq", "uveqfed": "fedpaq"}
+"""Algorithms that build on another's file."""
 ROOMS = ("federated", "models", "quantization")
 BESIDE = {"seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
 
@@ -44,8 +46,7 @@ def test_the_method_is_closed_and_whole(algorithm, network):
     ours, _ = names(algorithm, network)
     rooms = {path.relative_to(PACKAGE).as_posix() for room in ROOMS for path in (PACKAGE / room).rglob("*.py")}
     others = {f"federated/algorithms/{name}.py" for name in ALGORITHM_NAMES if name != algorithm}
-    if algorithm == "pruning":
-        others.remove("federated/algorithms/fedmpq.py")  # on which it builds
+    others -= {f"federated/algorithms/{BASE[algorithm]}.py"} if algorithm in BASE else set()
     assert ours == (rooms | BESIDE) - others
 
 
@@ -116,7 +117,7 @@ def test_a_network_that_is_not_there_is_a_users_error(write, network, said):
 def test_a_file_that_dvc_does_not_watch_is_refused():
     root, files = command.ROOT, {"mine": command.ROOT / "pipeline" / "command.py", "torch": Path("/elsewhere/t.py")}
     with pytest.raises(UserError, match=r"^pipeline/command.py is not watched by DVC; move it to extensions/"):
-        code.listed(files, [root / "extensions", root / "src" / "fedmpq"])
+        inputs.code(files, [root / "extensions", root / "src" / "fedmpq"])
     watched = {"mine": files["mine"]}
-    assert code.listed(watched, [root / "pipeline"]).keys() == watched.keys()
-    assert code.listed(watched, [root / "pipeline" / "command.py"]) == code.listed(watched, [root])
+    assert inputs.code(watched, [root / "pipeline"]).keys() == watched.keys()
+    assert inputs.code(watched, [root / "pipeline" / "command.py"]) == inputs.code(watched, [root])

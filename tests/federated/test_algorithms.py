@@ -104,7 +104,7 @@ def test_changes_are_sent_with_scales_that_leave_none_of_them_outside(name):
     changes = torch.cat(answer.values)
     codes = coder.encode(changes, sizes, answer.bits, answer.scales)
     read = reader.decode(codes, sizes, answer.bits, answer.scales)
-    # A value beyond the range would be further away: neighbouring levels are a scale / (2^b - 2 / sqrt 3) apart at most.
+    # Neighbouring levels are scale / (2^b - 2 / sqrt 3) apart at most; a value beyond the range would be further away.
     for change, found, b, scale in zip(changes.split(sizes), read.split(sizes), bits, answer.scales, strict=True):
         assert (found - change).abs().max() <= scale / (2**b - 1.16)
     assert not torch.equal(codes, other.encode(changes, sizes, answer.bits, answer.scales))

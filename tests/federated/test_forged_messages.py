@@ -213,7 +213,6 @@ def test_whatever_the_coder_no_scale_gives_numbers_beyond_all_bounds(kind, bits,
     packed = pack_layers(np.split(layers.astype(np.uint8), np.cumsum(LAYOUT.sizes)[:-1]), bits)
     try:
         answer = decode_answer(with_body(data, LAYERS * 5, packed), LAYOUT, SENT, 7, bits, coder)
-    except RejectedMessage as error:
-        assert max(scales) > 2.0**99, error
-        return
-    assert answer.model.weights.abs().max() <= 2.0**100
+    except RejectedMessage:
+        answer = None
+    assert max(scales) > 2.0**99 if answer is None else answer.model.weights.abs().max() <= 2.0**100
