@@ -16,7 +16,7 @@ PACKAGE = SOURCE / "fedmpq"
 BASE = {"pruning": "fedmpq", "fedmpq_plus": "fedmpq", "uveqfed": "fedpaq"}
 """Algorithms that build on another's file."""
 ROOMS = ("federated", "models", "quantization")
-BESIDE = {"seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
+BESIDE = {"extension.py", "seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def test_the_method_is_closed_and_whole(algorithm, network):
     rooms = {path.relative_to(PACKAGE).as_posix() for room in ROOMS for path in (PACKAGE / room).rglob("*.py")}
     others = {f"federated/algorithms/{name}.py" for name in ALGORITHM_NAMES if name != algorithm}
     others -= {f"federated/algorithms/{BASE[algorithm]}.py"} if algorithm in BASE else set()
+    others |= {"federated/noise_balance.py"} if algorithm != "fedmpq_plus" else set()
     assert ours == (rooms | BESIDE) - others
 
 
@@ -88,6 +89,14 @@ def test_a_network_of_ones_own_brings_what_it_imports(write, network, content, p
     assert names("fp32", f"{network.replace('/', '.')}:factory") == (names("fp32")[0], expected)
 
 
+def test_an_algorithm_of_ones_own_brings_what_it_imports(write):
+    helper = write("helper.py")
+    write("mine.py", "import helper\nfrom fedmpq.federated.algorithms.fedpaq import FedPAQ")
+    ours, others = names("mine:Mine")
+    assert ours == names("fedpaq")[0]
+    assert others == {helper, helper.with_name("mine.py")}
+
+
 def test_of_a_librarys_network_its_module_alone():
     _, others = names("fp32", "torchvision.models.resnet:resnet18")
     assert [file.name for file in others] == ["resnet.py"]
@@ -105,13 +114,15 @@ def test_of_a_librarys_network_its_module_alone():
         ("beyond:factory", "relative module"),
     ],
 )
-def test_a_network_that_is_not_there_is_a_users_error(write, network, said):
+def test_what_is_not_there_is_a_users_error(write, network, said):
     write("mine.py")
     write("wrong.py", "import torch\nx = = 3\n")
     write("beyond.py", "from . import x\n")
     module = network.partition(":")[0]
-    with pytest.raises(UserError, match=rf"^model.network: cannot import '{re.escape(module)}': .*{said}"):
+    with pytest.raises(UserError, match=rf"^model\.network: cannot import '{re.escape(module)}': .*{said}"):
         method_files("fp32", network)
+    with pytest.raises(UserError, match=rf"^of: cannot import '{re.escape(module)}': .*{said}"):
+        method_files(network, "resnet8")
 
 
 def test_a_file_that_dvc_does_not_watch_is_refused():
