@@ -269,6 +269,7 @@ def test_a_section_of_any_name_is_an_algorithm_by_what_it_is_of(of):
     )
     assert experiment.algorithm("my-Own_2").of == experiment.flat("my-Own_2")["of"] == of
     assert experiment.algorithm("fp32").of == "fp32"
+    assert [*experiment.tree()] == [*GROUPS, *experiment.algorithms]
     assert experiment.tree()["my-Own_2"]["of"] == of
 
 

@@ -188,7 +188,8 @@ class Experiment(Settings):
     def tree(self) -> dict[str, Any]:
         """The section as params.yaml has it."""
         tree = self.model_dump(by_alias=True)
-        return {**tree, **tree.pop("algorithms")}
+        algorithms = tree.pop("algorithms")
+        return {**tree, **algorithms}
 
     def flat(self, algorithm: str) -> dict[str, Any]:
         """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
