@@ -9,23 +9,22 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.config import Experiment, Parameters, parse_overrides
-from fedmpq.files import sha256
+from fedmpq.config import Parameters, parse_overrides
+from fedmpq.errors import UserError
+from fedmpq.files import replacing, sha256
 from fedmpq.tuning.space import Space
 from pipeline import command, prepare
 from pipeline.train import start_importing
-from pipeline.tuned import log_trials, logged, publish
 
 if TYPE_CHECKING:
-    from fedmpq.tracking.study import StudyLog
+    import pandas as pd
+    from optuna.trial import FrozenTrial
+
+    from fedmpq.tuning.search import Objective
     from fedmpq.tuning.study import Study
-    from fedmpq.tuning.trial import Plan
 
 
 @command.entry
@@ -33,24 +32,21 @@ def main(arguments: list[str] | None = None) -> None:
     """Search, or go on with it; then show what was found."""
     options = _parser().parse_args(arguments)
     parameters = command.parameters(parse_overrides(options.set, "tune"))
-    name = options.experiment or (parameters.tune and parameters.tune.experiment)
-    space = Space(parameters, name)
-    start_importing(parameters)
-    folder = prepared(name, space.base)
-    # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
+    space = Space(parameters, options.experiment)
+    folder = prepared(space)
+    # Imported here: they take seconds, and the parameters are checked first.
+    from fedmpq.engine.hardware import resolve_device
+    from fedmpq.tuning.search import Objective
     from fedmpq.tuning.study import opened
-    from fedmpq.tuning.trial import Plan
 
-    plan = Plan.of(folder, space.tune.algorithm, space.tune.alpha, parameters.execution.device)
-    setups = plan.setups(space.base)
-    images = f"{len(setups[0].held_out):,} validation and {len(setups[0].partition.indices):,} training images"
-    studies = command.ROOT / "checkpoints" / "tuning" / name
-    with terminable(), opened(studies, space, identity(plan, space, setups[0].precision), options.new) as study:
-        print(f"{name}: {study.settled} of {space.tune.trials} trials are there; {images}", flush=True)
-        warn_of_other_code(study)
-        with logged(study) as log:
-            search(study, plan, parameters, log)
-            publish(study, plan, parameters, log)
+    objective = Objective(space, folder, resolve_device(parameters.execution.device), parameters.execution)
+    studies = command.ROOT / "checkpoints" / "tuning" / space.name
+    with opened(studies, space, identity(objective), options.new) as study:
+        print(f"{space.name}: {study.settled} of {space.tune.trials} trials are there", flush=True)
+        if study.left:
+            start_importing(parameters)
+            run(study, objective)
+        publish(study, objective, parameters)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,87 +63,112 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def prepared(name: str, experiment: Experiment) -> Path:
+def prepared(space: Space) -> Path:
     """The folder of the experiment's arrays, made by stage `prepare` if they are not there or of other parameters."""
-    folder = command.ROOT / "data" / "prepared" / name
+    folder, data = command.ROOT / "data" / "prepared" / space.name, space.base.data
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        fits = meta["data"] == experiment.data and experiment.image_size in (None, meta["image_size"])
+        fits = meta["data"] == data.source and data.image_size in (None, meta["image_size"])
     except (OSError, ValueError, KeyError, TypeError):
         fits = False
     if not fits:
-        prepare.main(["--experiment", name])
+        prepare.main(["--experiment", space.name])
     return folder
 
 
-def identity(plan: "Plan", space: Space, precision: str) -> dict[str, Any]:
+def identity(objective: "Objective") -> dict[str, Any]:
     """What all trials of a study have in common, by name: the search, and all else that determines a trial."""
+    space, setup = objective.space, objective.setups({})[0]
     searched = {f"tune.search.{key}": str(dimension) for key, dimension in space.search.items()}
-    arrays = sha256(*(plan.data / f"train_{kind}.npy" for kind in ("images", "labels")))
-    arithmetic = {"device": plan.device.type, "precision as resolved": precision}
+    arithmetic = {"device": setup.device.type, "precision as resolved": setup.precision}
+    arrays = sha256(*(objective.data / f"train_{kind}.npy" for kind in ("images", "labels")))
     return searched | space.fixed | arithmetic | {"training arrays": arrays[:16]}
 
 
 def warn_of_other_code(study: "Study") -> None:
     """Say so where earlier trials were trained by other code than the next ones will be."""
-    from fedmpq.engine.training import code_files
+    from fedmpq.engine.method import code_digest
 
-    digest = sha256(*code_files(study.space.base.model))
+    space = study.space
+    digest = code_digest(command.ROOT, space.tune.algorithm, space.base.model.network)
     if not study.settled:
-        study.remember("code", digest)
-    elif study.recall("code") != digest:
+        study.optuna.set_user_attr("code", digest)
+    elif study.optuna.user_attrs.get("code") != digest:
         said = "the code that trains has changed since this study was begun: its trials may differ from new ones"
-        print(f"warning: {said}; a new study: make tune EXPERIMENT={study.space.name} NEW=1", file=sys.stderr)
+        print(f"warning: {said}; a new study: make tune EXPERIMENT={space.name} NEW=1", file=sys.stderr)
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def search(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog") -> None:
+def run(study: "Study", objective: "Objective") -> None:
     """Run the trials that are left, with a line and a run in MLflow for each."""
-    from fedmpq.tuning.lanes import build_lanes
-    from fedmpq.tuning.sweep import sweep
+    from fedmpq.tracking.study import log_study
+    from fedmpq.tuning.search import search
 
-    if not study.left:
-        return
+    warn_of_other_code(study)
     before, started = study.settled, time.monotonic()
 
-    def ended(number: int) -> None:
-        log_trials(study, log)
-        left = study.left + len(study.running)
-        minutes = (time.monotonic() - started) / (study.settled - before) * left / 60
-        print(f"{line(study, number)}; {left} left{f', about {minutes:.1f} min' if left else ''}", flush=True)
+    def ended(trial: "FrozenTrial") -> None:
+        log_study(command.ROOT, study.space.name, study.optuna, "RUNNING")
+        minutes = (time.monotonic() - started) / 60 / max(1, study.settled - before) * study.left
+        print(f"{line(study, trial)}; {study.left} left, about {minutes:.1f} min", flush=True)
 
-    sweep(study, build_lanes(plan, parameters.execution, study.space.tune.workers), ended)
+    try:
+        search(study, objective, ended)
+    except BaseException:
+        log_study(command.ROOT, study.space.name, study.optuna, "KILLED")
+        raise
 
 
-def line(study: "Study", number: int) -> str:
+def line(study: "Study", trial: "FrozenTrial") -> str:
     """A trial in a line: its values, how it ended, and which one is best so far."""
+    values = ", ".join(f"{key} {value}" for key, value in trial.user_attrs.get("values", {}).items())
+    summary = trial.user_attrs.get("summary")
+    measured = f"accuracy {100 * summary['accuracy']:.1f} % after round {summary['rounds']}" if summary else ""
+    end = ", ".join(filter(None, [trial.state.name.lower(), measured, study.reason(trial)]))
+    best = f"; best is trial {study.best[0].number}, {100 * study.best[0].values[0]:.1f} %" if study.best else ""
+    return f"trial {trial.number}: {values}: {end}{best}"
+
+
+def publish(study: "Study", objective: "Objective", parameters: Parameters) -> None:
+    """Show the best trials; if any trial is not in the tables yet, write them, the figures and the report anew."""
+    from fedmpq.reporting import tuning
+    from fedmpq.tracking.study import log_study
+    from fedmpq.tuning import results
+    from pipeline.report import renew
+
+    name, trials = study.space.name, results.table(study)
+    folder = command.ROOT / "reports" / name / "tuning"
+    if not study.best:
+        raise UserError(f"no trial is complete; the last reason: {trials['reason'].iloc[-1]}")
+    table = folder / "trials.csv"
+    if not table.exists() or table.read_text() != results.as_csv(trials):
+        write(study, trials, objective, folder)
+        renew(parameters)
+    log_study(command.ROOT, name, study.optuna, "FINISHED", [trial.number for trial in study.best], folder.iterdir())
+    best = tuning.best_trials(trials, study.space.search).to_markdown(index=False, tablefmt="plain")
+    print(f"\n{best}\n\n{tuning.counts(trials)}: {folder}")
+    print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")
+
+
+def write(study: "Study", trials: "pd.DataFrame", objective: "Objective", folder: Path) -> None:
+    """Write tables, figures and the section of the report into `folder`, all of them or none."""
+    from fedmpq.engine.hardware import describe
+    from fedmpq.reporting import figures, tuning, tuning_figures
     from fedmpq.tuning import results
 
-    trial = next(trial for trial in study.trials if trial.number == number)
-    row = results.row(study, trial)
-    values = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                       for key, value in results.values(trial).items())  # fmt: skip
-    outcome = {
-        "complete": lambda: f"accuracy {100 * row['accuracy']:.1f} %",
-        "pruned": lambda: f"given up after round {row['rounds']}, accuracy {100 * row['accuracy']:.1f} %",
-        "failed": lambda: f"failed: {row['reason']}",
-    }[row["state"]]()
-    best = f"; best is trial {study.best[0].number}, {100 * study.best[0].values[0]:.1f} %" if study.best else ""
-    return f"trial {number}: {values}: {outcome}{best}"
+    space, hardware = study.space, describe(objective.device)
+    note = f"{space.name}  ·  {tuning.counts(trials)}  ·  {hardware['processor']}, {hardware['cores']} cores"
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        drawn = tuning_figures.draw_all(study.optuna, trials, space.search, note)
+        for title, figure in drawn.items():
+            figures.save(figure, temporary / f"{title}.png")
+        (temporary / "section.md").write_text(tuning.as_markdown(trials, space.search, space.fixed, drawn))
+        results.write_best(study, temporary / "best.yaml")
+        (temporary / "trials.csv").write_text(results.as_csv(trials))
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # An exception that Optuna does not catch: the trial that runs is left to the next call.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     main()
