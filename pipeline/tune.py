@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.config import Parameters, parse_overrides
+from fedmpq.config import parse_overrides
 from fedmpq.errors import UserError
 from fedmpq.files import replacing, sha256
 from fedmpq.tuning.space import Space
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         if study.left:
             start_importing(parameters)
             run(study, objective)
-        publish(study, objective, parameters)
+        publish(study, objective)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,12 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 def prepared(space: Space) -> Path:
     """The folder of the experiment's arrays, made by stage `prepare` if they are not there or of other parameters."""
     folder, data = command.ROOT / "data" / "prepared" / space.name, space.base.data
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        fits = meta["data"] == data.source and data.image_size in (None, meta["image_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        fits = False
-    if not fits:
+    meta = json.loads((folder / "meta.json").read_text()) if folder.exists() else {"data": None}
+    if meta["data"] != data.source or data.image_size not in (None, meta["image_size"]):
         prepare.main(["--experiment", space.name])
     return folder
 
@@ -85,36 +81,27 @@ def identity(objective: "Objective") -> dict[str, Any]:
     return searched | space.fixed | arithmetic | {"training arrays": arrays[:16]}
 
 
-def warn_of_other_code(study: "Study") -> None:
-    """Say so where earlier trials were trained by other code than the next ones will be."""
-    from fedmpq.engine.method import code_digest
-
-    space = study.space
-    digest = code_digest(command.ROOT, space.tune.algorithm, space.base.model.network)
-    if not study.settled:
-        study.optuna.set_user_attr("code", digest)
-    elif study.optuna.user_attrs.get("code") != digest:
-        said = "the code that trains has changed since this study was begun: its trials may differ from new ones"
-        print(f"warning: {said}; a new study: make tune EXPERIMENT={space.name} NEW=1", file=sys.stderr)
-
-
 def run(study: "Study", objective: "Objective") -> None:
     """Run the trials that are left, with a line and a run in MLflow for each."""
+    from fedmpq.engine.method import code_digest
     from fedmpq.tracking.study import log_study
     from fedmpq.tuning.search import search
 
-    warn_of_other_code(study)
-    before, started = study.settled, time.monotonic()
+    space, before, started = study.space, study.settled, time.monotonic()
+    code = code_digest(command.ROOT, space.tune.algorithm, space.base.model.network)
+    if code != study.optuna.user_attrs.get("code", code):
+        print("warning: the code that trains has changed since the last trial; to begin anew: NEW=1", file=sys.stderr)
+    study.optuna.set_user_attr("code", code)
 
     def ended(trial: "FrozenTrial") -> None:
-        log_study(command.ROOT, study.space.name, study.optuna, "RUNNING")
+        log_study(command.ROOT, space.name, study.optuna, "RUNNING")
         minutes = (time.monotonic() - started) / 60 / max(1, study.settled - before) * study.left
         print(f"{line(study, trial)}; {study.left} left, about {minutes:.1f} min", flush=True)
 
     try:
         search(study, objective, ended)
     except BaseException:
-        log_study(command.ROOT, study.space.name, study.optuna, "KILLED")
+        log_study(command.ROOT, space.name, study.optuna, "KILLED")
         raise
 
 
@@ -123,17 +110,16 @@ def line(study: "Study", trial: "FrozenTrial") -> str:
     values = ", ".join(f"{key} {value}" for key, value in trial.user_attrs.get("values", {}).items())
     summary = trial.user_attrs.get("summary")
     measured = f"accuracy {100 * summary['accuracy']:.1f} % after round {summary['rounds']}" if summary else ""
-    end = ", ".join(filter(None, [trial.state.name.lower(), measured, study.reason(trial)]))
+    end = ", ".join(filter(None, [trial.state.name.lower(), measured, trial.user_attrs.get("reason")]))
     best = f"; best is trial {study.best[0].number}, {100 * study.best[0].values[0]:.1f} %" if study.best else ""
     return f"trial {trial.number}: {values}: {end}{best}"
 
 
-def publish(study: "Study", objective: "Objective", parameters: Parameters) -> None:
+def publish(study: "Study", objective: "Objective") -> None:
     """Show the best trials; if any trial is not in the tables yet, write them, the figures and the report anew."""
     from fedmpq.reporting import tuning
     from fedmpq.tracking.study import log_study
     from fedmpq.tuning import results
-    from pipeline.report import renew
 
     name, trials = study.space.name, results.table(study)
     folder = command.ROOT / "reports" / name / "tuning"
@@ -142,7 +128,6 @@ def publish(study: "Study", objective: "Objective", parameters: Parameters) -> N
     table = folder / "trials.csv"
     if not table.exists() or table.read_text() != results.as_csv(trials):
         write(study, trials, objective, folder)
-        renew(parameters)
     log_study(command.ROOT, name, study.optuna, "FINISHED", [trial.number for trial in study.best], folder.iterdir())
     best = tuning.best_trials(trials, study.space.search).to_markdown(index=False, tablefmt="plain")
     print(f"\n{best}\n\n{tuning.counts(trials)}: {folder}")
@@ -150,10 +135,11 @@ def publish(study: "Study", objective: "Objective", parameters: Parameters) -> N
 
 
 def write(study: "Study", trials: "pd.DataFrame", objective: "Objective", folder: Path) -> None:
-    """Write tables, figures and the section of the report into `folder`, all of them or none."""
+    """Write tables, figures and the section of the report into `folder`, all of them or none; renew the report."""
     from fedmpq.engine.hardware import describe
     from fedmpq.reporting import figures, tuning, tuning_figures
     from fedmpq.tuning import results
+    from pipeline.report import renew
 
     space, hardware = study.space, describe(objective.device)
     note = f"{space.name}  ·  {tuning.counts(trials)}  ·  {hardware['processor']}, {hardware['cores']} cores"
@@ -165,6 +151,7 @@ def write(study: "Study", trials: "pd.DataFrame", objective: "Objective", folder
         (temporary / "section.md").write_text(tuning.as_markdown(trials, space.search, space.fixed, drawn))
         results.write_best(study, temporary / "best.yaml")
         (temporary / "trials.csv").write_text(results.as_csv(trials))
+    renew(space.parameters)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Tune(Settings):
     """The section that is tuned where none is named."""
     algorithm: str
     """The algorithm whose validation accuracy counts."""
-    alpha: float
+    alpha: Annotated[float, Field(gt=0)]
     """Dirichlet concentration of the partition."""
     trials: Positive
     """So many in all; those of an earlier call count."""

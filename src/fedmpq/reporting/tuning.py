@@ -31,12 +31,7 @@ def label(key: str) -> str:
 
 
 def best_trials(trials: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
-    """The table of the best trials; a column without a number is left out.
-
-    Args:
-        trials: `fedmpq.tuning.results.table`.
-        keys: of the parameters that were searched.
-    """
+    """The table of the best of `trials` (see `fedmpq.tuning.results.table`), with the parameters `keys`."""
     best = trials[trials["state"] == "complete"].head(SHOWN)
     columns = {
         "trial": best["trial"],
@@ -59,19 +54,12 @@ def counts(trials: pd.DataFrame) -> str:
 def as_markdown(
     trials: pd.DataFrame, searched: Mapping[str, Any], fixed: Mapping[str, Any], figures: Iterable[str]
 ) -> str:
-    """The section of the report; images are named relative to the report.
-
-    Args:
-        trials: `fedmpq.tuning.results.table`.
-        searched: what was searched, by dotted key.
-        fixed: what else determines a trial, by dotted key.
-        figures: their file names without ending.
-    """
+    """The section of the report: what was `searched`, what else was `fixed` (by dotted key), and what was found."""
     dimensions = " and ".join(f"`{key}` ({dimension})" for key, dimension in searched.items())
-    images = f"{fixed['data.train_samples'] or 'all'} training images"
     text = (
         f"{dimensions}, searched for {shown(fixed['algorithm'])} at alpha {fixed['alpha']:g}: {counts(trials)} of"
-        f" {fixed['training.rounds']} rounds with seeds {fixed['partition.seeds']} on {images}. Accuracy is that on the"
+        f" {fixed['training.rounds']} rounds with seeds {fixed['partition.seeds']} on"
+        f" {fixed['data.train_samples'] or 'all'} training images. Accuracy is that on the"
         f" {100 * fixed['data.validation']:g} % of them that no client trains on, over the last"
         f" {fixed['final_rounds']} rounds; the test set is not used. `make tune-apply` writes the best values into"
         " params.yaml."

@@ -4,34 +4,38 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from optuna.trial import FrozenTrial
 from ruamel.yaml import YAML, YAMLError
 
 from fedmpq.errors import UserError
-from fedmpq.tuning.study import SUMMARY, VALUES, Study
+from fedmpq.tuning.study import REASON, SUMMARY, VALUES, Study
 
-OTHERS = 7
-"""Next best trials whose values are kept beside the best ones; of two objectives it is the whole front."""
+KEPT = 8
+"""Best trials whose values are kept; of two objectives it is the whole front."""
 ACCURACY = ["accuracy", "accuracy_std"]
-MEASURES = ["bits_given", "bits_left", "bits_pruned", "top_plane", "uplink_bytes", "downlink_bytes", "rounds", "seconds"]
+MEASURES = [
+    "bits_given",
+    "bits_left",
+    "bits_pruned",
+    "top_plane",
+    "uplink_bytes",
+    "downlink_bytes",
+    "rounds",
+    "seconds",
+]
 
 
 def table(study: Study) -> pd.DataFrame:
-    """trials.csv: number, state, what was measured, the values, why it failed; the best trials first.
-
-    Accuracies are 0 .. 1, bytes those of a client in a round, seconds those of a round.
-    """
+    """trials.csv: number, state, what was measured (see `summarize`), the values, why it failed; the best ones first."""
     ranked = study.ranked
-    trials = ranked + [trial for trial in study.trials if trial not in ranked]
     rows = [
         {
             "trial": trial.number,
             "state": trial.state.name.lower(),
             **trial.user_attrs.get(SUMMARY, {}),
             **trial.user_attrs.get(VALUES, {}),
-            "reason": study.reason(trial),
+            "reason": trial.user_attrs.get(REASON),
         }
-        for trial in trials
+        for trial in ranked + [trial for trial in study.trials if trial not in ranked]
     ]
     return pd.DataFrame(rows, columns=["trial", "state", *ACCURACY, *study.space.search, *MEASURES, "reason"])
 
@@ -42,22 +46,18 @@ def as_csv(trials: pd.DataFrame) -> str:
 
 
 def write_best(study: Study, path: Path) -> None:
-    """Write the values of the best trials; the study has a complete one."""
-    best = study.best if study.space.two else study.ranked[: 1 + OTHERS]
+    """Write the values of the best trials, the best one first."""
+    best = study.best if study.space.two else study.ranked[:KEPT]
     found = {
-        "experiment": study.space.name,
-        "best": best[0].number,
-        "trials": {trial.number: _measured(trial) for trial in best},
+        "trials": {
+            trial.number: {"accuracy": round(trial.values[0], 6), "values": trial.user_attrs[VALUES]} for trial in best
+        },
         "of": study.optuna.user_attrs["identity"],
     }
     with path.open("w") as file:
         how = f"make tune-apply EXPERIMENT={study.space.name}"
-        file.write(f"# Best on validation images. `{how}` writes values into params.yaml.\n")
+        file.write(f"# Best on validation images. `{how}` writes the first one's values into params.yaml.\n")
         YAML().dump(found, file)
-
-
-def _measured(trial: FrozenTrial) -> dict[str, Any]:
-    return {"values": trial.user_attrs[VALUES], "accuracy": round(trial.user_attrs[SUMMARY]["accuracy"], 6)}
 
 
 def read_best(folder: Path) -> dict[int, dict[str, Any]]:
@@ -66,12 +66,11 @@ def read_best(folder: Path) -> dict[int, dict[str, Any]]:
     Raises:
         UserError: it is missing or damaged.
     """
-    path = folder / "best.yaml"
+    path, remedy = folder / "best.yaml", f"make tune EXPERIMENT={folder.parent.name}"
     if not path.exists():
-        raise UserError(f"{folder} holds no best values; find some with: make tune EXPERIMENT={folder.parent.name}")
+        raise UserError(f"{folder} holds no best values; find some with: {remedy}")
     try:
         trials = YAML(typ="safe", pure=True).load(path.read_text())["trials"]
         return {int(number): dict(trial["values"]) for number, trial in trials.items()}
     except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}); remove it, or make it again with: make tune") from error
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); remove it, and: {remedy}") from error

@@ -11,9 +11,9 @@ from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
-from optuna.trial import FrozenTrial, Trial
+from optuna import Trial, TrialPruned
+from optuna.trial import FrozenTrial
 
 from fedmpq.config import Execution
 from fedmpq.errors import UserError
@@ -39,12 +39,10 @@ class Objective:
     execution: Execution
 
     def setups(self, values: dict[str, Any]) -> list[Setup]:
-        """The runs of a trial of `values` (by dotted key), one for each seed. Raises UserError as `build_setup`."""
+        """The runs of a trial of `values` (by dotted key), one for each seed; see `build_setup`."""
         tune, experiment = self.space.tune, self.space.experiment(values)
-        return [
-            build_setup(experiment, tune.algorithm, tune.alpha, seed, self.data, self.device)
-            for seed in experiment.partition.seeds
-        ]
+        rest = self.data, self.device
+        return [build_setup(experiment, tune.algorithm, tune.alpha, seed, *rest) for seed in experiment.partition.seeds]
 
     def rounds(self, values: dict[str, Any]) -> Iterator[Row]:
         """Train with `values`; see `run`."""
@@ -55,39 +53,30 @@ class Objective:
         trial.set_user_attr(PROCESS, os.getpid())
         values = self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
-        rows, summary = [], {}
+        rows, summary, last = [], {}, self.space.base.training.rounds
         try:
             for row in self.rounds(values):
                 rows.append(row)
                 summary = summarize(rows, self.space.tune.final_rounds)
-                self._judge(trial, summary)
-        except optuna.TrialPruned:
-            raise
+                if not self.space.two:
+                    trial.report(summary["accuracy"], len(rows))  # What counts in the end: a single round is noise.
+                    if len(rows) < last and trial.should_prune():
+                        raise TrialPruned
         except Exception as error:
-            trial.set_user_attr(REASON, explain(error))
+            if not isinstance(error, TrialPruned):
+                trial.set_user_attr(REASON, explain(error))
             raise
         finally:
             trial.set_user_attr(ROUNDS, rows)
             trial.set_user_attr(SUMMARY, summary)
         return (summary["accuracy"], summary["uplink_bytes"])[: 1 + self.space.two]
 
-    def _judge(self, trial: Trial, summary: Row) -> None:
-        """Raise TrialPruned if the trial is not worth going on: a single round is noise, what counts is the summary."""
-        if not self.space.two:
-            trial.report(summary["accuracy"], summary["rounds"])
-            if summary["rounds"] < self.space.base.training.rounds and trial.should_prune():
-                raise optuna.TrialPruned
-
 
 def explain(error: Exception) -> str:
     """Why a trial failed, in one line."""
     lines = str(error).strip().splitlines() or [""]
-    text = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
-        text = f"out of memory ({text or type(error).__name__})"
-    elif not isinstance(error, UserError):
-        text = f"{type(error).__name__}: {text}"
-    return text[:REASON_LENGTH]
+    text = " ".join(dict.fromkeys([lines[0], lines[-1]]))
+    return (text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")[:REASON_LENGTH]
 
 
 def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], None]) -> None:
@@ -96,15 +85,14 @@ def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], No
     Raises:
         UserError: the first trials all failed.
     """
-    new, earlier = [], {trial.number for trial in study.trials}
+    known, reasons = {trial.number for trial in study.trials}, []
 
     def check(*_: Any) -> None:
         for trial in study.trials:
-            if trial.number not in earlier:
-                earlier.add(trial.number)
-                new.append(trial)
+            if trial.number not in known:
+                known.add(trial.number)
+                reasons.append(trial.user_attrs.get(REASON))
                 ended(trial)
-        reasons = [trial.user_attrs.get(REASON) for trial in new]
         if len(reasons) >= FAILURES and all(reasons):
             raise UserError(f"the first {len(reasons)} trials failed; the last reason: {reasons[-1]}")
 

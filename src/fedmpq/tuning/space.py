@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.config import Dimension, Experiment, Parameters, check_alpha
+from fedmpq.config import Dimension, Experiment, Parameters
 from fedmpq.errors import UserError
 
 if TYPE_CHECKING:
@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 PREPARED = {"data.source", "data.image_column", "data.label_column", "data.image_size"}
 """Neither searched nor overridden: the arrays are prepared once."""
-COMPARED = {"data.train_samples", "partition.clients", "model.budgets", "training.rounds", "training.evaluate_quantized"}
+COMPARED = {
+    "data.train_samples",
+    "partition.clients",
+    "model.budgets",
+    "training.rounds",
+    "training.evaluate_quantized",
+}
 """Not searched: they decide what trials are measured on, or how trials compare round by round."""
 DIGITS = 4
 """Significant digits of a proposed float: what is tried is what is written."""
@@ -19,12 +25,12 @@ DIGITS = 4
 class Space:
     """The search of one experiment, checked as a whole before anything runs."""
 
-    def __init__(self, parameters: Parameters, name: str | None):
+    def __init__(self, parameters: Parameters, name: str | None = None):
         """Check that every value of the search is allowed where it is to stand.
 
         Args:
-            parameters: of params.yaml, with its section `tune`.
-            name: the experiment; None: the one that `tune` names.
+            parameters: of params.yaml.
+            name: the experiment; None: the one that section `tune` names.
 
         Raises:
             UserError: there is no section `tune`; or something in it is unknown, or out of range in that experiment.
@@ -33,14 +39,18 @@ class Space:
             raise UserError("params.yaml has no section 'tune'; see the README for its layout")
         self.parameters, self.tune, self.search = parameters, parameters.tune, parameters.tune.search
         self.name = name or self.tune.experiment
-        overrides = self.tune.overrides.get(self.name, {})
-        if refused := PREPARED & overrides.keys():
-            raise UserError(f"tune.overrides.{self.name}: {min(refused)} is not allowed; allowed: all other keys")
-        self.shortened = {"partition.seeds": self.tune.seeds, **overrides}
+        for experiment, overrides in self.tune.overrides.items():
+            parameters.experiment(experiment)
+            if refused := PREPARED & overrides.keys():
+                raise UserError(f"tune.overrides.{experiment}: {min(refused)} is not allowed; allowed: all other keys")
+        self.shortened = {"partition.seeds": self.tune.seeds, **self.tune.overrides.get(self.name, {})}
         self.base = self._tried({}, f"tune.overrides.{self.name}")
-        self._check_settings()
+        allowed = [key for key in self.present if key not in PREPARED | COMPARED]
         for key, dimension in self.search.items():
-            self._check(key, dimension)
+            if key not in allowed:
+                raise UserError(f"tune.search: unknown parameter {key!r}; allowed: {', '.join(allowed)}")
+            for value in dimension.extremes:
+                self._tried({key: value}, f"tune.search.{key}")
 
     @property
     def two(self) -> bool:
@@ -49,18 +59,16 @@ class Space:
 
     @property
     def present(self) -> dict[str, Any]:
-        """What determines a trial's training in params.yaml, shortened: by dotted key within the experiment."""
+        """What determines a training of the shortened experiment, by dotted key."""
         name = self.tune.algorithm
-        flat = self.base.flat(name).items()
-        return {key if "." in key else f"{name}.{key}": value for key, value in flat}
+        return {key if "." in key else f"{name}.{key}": value for key, value in self.base.flat(name).items()}
 
     @property
     def fixed(self) -> dict[str, Any]:
         """What determines the value of a trial besides what is searched."""
-        names = ("algorithm", "alpha", "objective", "final_rounds")
+        settings = {name: getattr(self.tune, name) for name in ("algorithm", "alpha", "objective", "final_rounds")}
         partition = {"data.validation": self.base.data.validation, "partition.seeds": self.base.partition.seeds}
-        others = {key: value for key, value in self.present.items() if key not in self.search}
-        return {name: getattr(self.tune, name) for name in names} | others | partition
+        return settings | {key: value for key, value in self.present.items() if key not in self.search} | partition
 
     @property
     def start(self) -> dict[str, Any] | None:
@@ -81,22 +89,6 @@ class Space:
             return self.experiment(values)
         except UserError as error:
             raise UserError(f"{origin}: {error}") from error
-
-    def _check_settings(self) -> None:
-        try:
-            check_alpha(self.tune.alpha)
-            self.base.algorithm(self.tune.algorithm)
-            for name in self.tune.overrides:
-                self.parameters.experiment(name)
-        except UserError as error:
-            raise UserError(f"tune: {error}") from error
-
-    def _check(self, key: str, dimension: Dimension) -> None:
-        allowed = [name for name in self.present if name not in PREPARED | COMPARED]
-        if key not in allowed:
-            raise UserError(f"tune.search: unknown parameter {key!r}; allowed: {', '.join(allowed)}")
-        for value in dimension.extremes:
-            self._tried({key: value}, f"tune.search.{key}")
 
 
 def _suggest(trial: "Trial", key: str, dimension: Dimension) -> Any:

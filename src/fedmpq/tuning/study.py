@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.pruners import NopPruner, PercentilePruner
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +22,7 @@ from fedmpq.files import exclusive
 from fedmpq.tuning.space import Space
 
 MAX_ATTEMPTS = 3
-"""A trial whose process was killed so often is not run again."""
+"""Parameters whose process was killed so often are not tried again."""
 RANDOM_TRIALS = 8
 """Trials before the sampler learns from their results."""
 UNPRUNED_TRIALS = 5
@@ -30,8 +30,7 @@ UNPRUNED_TRIALS = 5
 KEPT = 75.0
 """Per cent of the trials that are worth going on; the others are given up."""
 # What a trial carries besides its parameters and objectives.
-VALUES, ROUNDS, SUMMARY, REASON = "values", "rounds", "summary", "reason"
-PROCESS, RETRY_OF, ATTEMPT = "process", "retry_of", "attempt"
+VALUES, ROUNDS, SUMMARY, REASON, PROCESS, ATTEMPT = "values", "rounds", "summary", "reason", "process", "attempt"
 
 
 class Study:
@@ -44,6 +43,7 @@ class Study:
             UserError: it is damaged.
         """
         self.path, self.space = path, space
+        self._remedy = f"start a new study: make tune EXPERIMENT={space.name} NEW=1"
         optuna.logging.set_verbosity(optuna.logging.CRITICAL)
         # The system releases this lock when its process dies; on Optuna's own the next one would wait.
         backend = JournalFileBackend(str(path), lock_obj=FileLock(f"{path}.lock"))
@@ -57,7 +57,7 @@ class Study:
                 load_if_exists=True,
             )
         except (ValueError, KeyError) as error:
-            raise UserError(f"{path} is damaged ({error}); start a new study: {self._new}") from error
+            raise UserError(f"{path} is damaged ({error}); {self._remedy}") from error
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -65,16 +65,9 @@ class Study:
         return [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     @property
-    def repeated(self) -> dict[int, int]:
-        """For each killed trial that is run again, the number of the trial that repeats it."""
-        trials = self.optuna.get_trials(deepcopy=False)
-        return {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
-
-    @property
     def settled(self) -> int:
-        """Trials that count; one that was killed does not if it is run again or had not begun."""
-        repeated = self.repeated
-        return sum(trial.number not in repeated and VALUES in trial.user_attrs for trial in self.trials)
+        """Trials that count: all that have come to an end but those whose process was killed."""
+        return sum(trial.state != TrialState.FAIL or REASON in trial.user_attrs for trial in self.trials)
 
     @property
     def left(self) -> int:
@@ -93,12 +86,6 @@ class Study:
         """The best complete trial, if any; of two objectives the Pareto front."""
         return self.ranked[: len(self.optuna.best_trials) if self.space.two and self.ranked else 1]
 
-    def reason(self, trial: FrozenTrial) -> str | None:
-        """Why a trial failed, in one line."""
-        again = f"; run again as trial {self.repeated[trial.number]}" if trial.number in self.repeated else ""
-        killed = f"its process was killed{again}" if trial.state == TrialState.FAIL else None
-        return trial.user_attrs.get(REASON, killed)
-
     def recover(self, process: int | None = None) -> int:
         """Fail what a dead process left running, and line its parameters up again.
 
@@ -108,15 +95,15 @@ class Study:
         Returns:
             How many trials are lined up.
         """
-        before = len(repeated := self.repeated)
+        lined_up = 0
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if process in (None, trial.user_attrs.get(PROCESS)):
-                attempt = trial.user_attrs.get(ATTEMPT, 1)
-                # Lined up first: a kill between the two must not lose it.
-                if VALUES in trial.user_attrs and attempt < MAX_ATTEMPTS and trial.number not in repeated:
-                    self.optuna.enqueue_trial(trial.params, {RETRY_OF: trial.number, ATTEMPT: attempt + 1})
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
-        return len(self.repeated) - before
+                attempt = trial.user_attrs.get(ATTEMPT, 1)
+                if attempt < MAX_ATTEMPTS and trial.params:
+                    self.optuna.enqueue_trial(trial.params, {ATTEMPT: attempt + 1})
+                    lined_up += 1
+        return lined_up
 
     def identify(self, identity: dict[str, Any]) -> None:
         """Raise UserError unless all trials have `identity` in common; the first one is what params.yaml has now."""
@@ -129,13 +116,8 @@ class Study:
             keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
             changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
             raise UserError(
-                f"{self.path} holds a study of other settings ({changes}); set them back, or start a new study:"
-                f" {self._new}"
+                f"{self.path} holds a study of other settings ({changes}); set them back, or {self._remedy}"
             )
-
-    @property
-    def _new(self) -> str:
-        return f"make tune EXPERIMENT={self.space.name} NEW=1"
 
 
 class Sampler(TPESampler):
@@ -150,7 +132,7 @@ class Sampler(TPESampler):
         super().__init__(seed=self.seed + trial.number, n_startup_trials=RANDOM_TRIALS)
 
 
-def _pruner(space: Space) -> optuna.pruners.BasePruner:
+def _pruner(space: Space) -> BasePruner:
     """Compare once, half-way: earlier a curve is steep, and judged after each round most trials are once too low."""
     rounds = space.base.training.rounds
     if space.two or not space.tune.pruning:

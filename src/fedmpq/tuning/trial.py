@@ -29,10 +29,7 @@ FULL_PRECISION = 32
 def build_setup(
     experiment: Experiment, algorithm: str, alpha: float, seed: int, data: Path, device: torch.device
 ) -> Setup:
-    """A run on a partition of the training images that are not held out for validation.
-
-    Args:
-        data: folder of the prepared arrays.
+    """A run that trains on images of `data` (prepared arrays) and is measured on those held out for validation.
 
     Raises:
         UserError: the data are missing or damaged, or cannot be divided so.
@@ -57,9 +54,9 @@ def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
     """Train with all seeds, one of `setups` each, and yield a row of numbers after each round.
 
     Returns:
-        Means over the seeds of validation `accuracy` (0 .. 1) and `loss`; `bits_given`, `bits_left`: averages over
-        weights and clients; `top_plane`: see `TopPlanes.take`; `uplink_bytes`, `downlink_bytes`: of a client;
-        `seconds`. With several seeds also `accuracy_std`.
+        Means over the seeds of validation `accuracy` (0 .. 1; with several seeds also `accuracy_std`) and `loss`;
+        `bits_given`, `bits_left`, per weight and client; `top_plane`, see `TopPlanes.take`; `uplink_bytes` and
+        `downlink_bytes` of a client; `seconds`.
 
     Raises:
         UserError: too few clients answer, or the validation loss is not finite.
@@ -67,9 +64,8 @@ def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
     with ExitStack() as stack:
         runs = [_rounds(setup, stack.enter_context(build_executor(execution, setup))) for setup in setups]
         for rows in zip(*runs, strict=True):
-            row = {name: fmean(row[name] for row in rows) for name in rows[0]}
             spread = {"accuracy_std": stdev(row["accuracy"] for row in rows)} if len(rows) > 1 else {}
-            yield row | spread
+            yield {name: fmean(row[name] for row in rows) for name in rows[0]} | spread
 
 
 def _rounds(setup: Setup, executor: Executor) -> Iterator[Row]:
@@ -96,7 +92,7 @@ def _average(bits: Sequence[Bits], sizes: Sequence[int]) -> float:
 
 
 def summarize(rows: Sequence[Row], final_rounds: int) -> Row:
-    """Means over the last `final_rounds` of the rows of `run`, `bits_pruned` with them; and how many `rounds` ran."""
+    """Means of rows of `run`: of bytes over all of them, else over the last `final_rounds`; and how many there are."""
     last = rows[-final_rounds:]
-    means = {name: fmean(row[name] for row in last) for name in last[0]}
+    means = {name: fmean(row[name] for row in (rows if "bytes" in name else last)) for name in last[0]}
     return {**means, "bits_pruned": means["bits_given"] - means["bits_left"], "rounds": len(rows)}
