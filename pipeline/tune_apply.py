@@ -4,14 +4,13 @@ import argparse
 
 from fedmpq.errors import UserError
 from fedmpq.tuning.apply import apply
+from fedmpq.tuning.study import read_best
 from pipeline import command
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Write, and say what has changed."""
-    from fedmpq.tuning.results import read_best
-
     parser = argparse.ArgumentParser(prog="python -m pipeline.tune_apply", description=__doc__)
     parser.add_argument("--experiment", metavar="NAME", help="a section of params.yaml (default: tune.experiment)")
     parser.add_argument("--trial", type=int, metavar="NUMBER", help="another trial than the best one, see best.yaml")

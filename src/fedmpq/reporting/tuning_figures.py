@@ -17,7 +17,6 @@ from optuna.visualization import matplotlib as optunas
 
 from fedmpq.config import Dimension
 from fedmpq.reporting.figures import STYLE, WIDTH
-from fedmpq.reporting.tuning import label
 
 ACCURACY, PLANES, PRUNED = "validation accuracy (%)", "ones in top planes (%)", "bits pruned per weight"
 COLOURS = {ACCURACY: "#D55E00", PLANES: "#0072B2", PRUNED: "#009E73"}
@@ -30,17 +29,15 @@ def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimensio
 
     Args:
         study: of one or two objectives; the first one is accuracy (0 .. 1), the second one bytes.
-        trials: `fedmpq.tuning.results.table`.
+        trials: see `fedmpq.tuning.study.table`.
         searched: what was searched, by dotted key.
         note: the small print.
     """
     mpl.use("Agg")
-    ranges = [key for key, dimension in searched.items() if dimension.kind != "categorical"]
+    ranges = {key: dimension for key, dimension in searched.items() if dimension.kind != "categorical"}
     with mpl.rc_context(STYLE), warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        figures = {
-            f"accuracy-over-{key.rpartition('.')[2]}": accuracy_over(trials, key, searched[key].log) for key in ranges
-        }
-        figures |= {name: np.ravel(axes)[0].figure for name, axes in _draw(study, trials, searched.keys() - ranges)}
+        figures = {f"accuracy-over-{key.split('.')[1]}": accuracy_over(trials, key, ranges[key].log) for key in ranges}
+        figures |= {name: np.ravel(axes)[0].figure for name, axes in _draw(study, sorted(searched.keys() - ranges))}
         for figure in figures.values():
             figure.set_layout_engine("constrained")
             figure.supxlabel(note, fontsize=6.5, color="0.4", x=0.01, ha="left")
@@ -50,25 +47,22 @@ def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimensio
 
 def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
     """Accuracy over one parameter; below it the ones in the top planes and the bits pruned, where there are any."""
-    trials = trials.assign(
-        **{ACCURACY: 100 * trials["accuracy"], PLANES: 100 * trials["top_plane"], PRUNED: trials["bits_pruned"]}
-    )
-    complete = trials[trials["state"] == "complete"]
-    names = [ACCURACY, PLANES, PRUNED] if complete[PLANES].notna().any() else [ACCURACY]
+    measured = {ACCURACY: 100 * trials["accuracy"], PLANES: 100 * trials["top_plane"], PRUNED: trials["bits_pruned"]}
+    complete, pruned = (trials["state"] == state for state in ("complete", "pruned"))
+    names = list(measured) if measured[PLANES].notna().any() else [ACCURACY]
     figure = Figure(figsize=(WIDTH, 1 + 1.6 * len(names)))
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
-        panel.plot(complete[key], complete[name], "o", color=COLOURS[name], alpha=0.75)
+        panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75)
         panel.set_ylabel(name)
-    panels[0].plot(*complete[[key, ACCURACY]].iloc[0], "k*", markersize=10, label="best")
-    pruned = trials[trials["state"] == "pruned"]
-    panels[0].plot(pruned[key], pruned[ACCURACY], "x", color="0.6", label="given up half-way")
+    panels[0].plot(trials[key][pruned], measured[ACCURACY][pruned], "x", color="0.6", label="given up half-way")
+    panels[0].plot(trials[key][0], measured[ACCURACY][0], "k*", markersize=10, label="best")
     panels[0].legend()
-    panels[-1].set(xscale="log" if log else "linear", xlabel=f"{label(key)}  ({key})")
+    panels[-1].set(xscale="log" if log else "linear", xlabel=key)
     return figure
 
 
-def _draw(study: Study, trials: pd.DataFrame, choices: set[str]) -> Iterator[tuple[str, Any]]:
+def _draw(study: Study, choices: list[str]) -> Iterator[tuple[str, Any]]:
     """Name and axes of the figures that Optuna draws."""
 
     def accuracy(trial: FrozenTrial) -> float:
@@ -78,10 +72,10 @@ def _draw(study: Study, trials: pd.DataFrame, choices: set[str]) -> Iterator[tup
         return trial.values[1] / 1000, accuracy(trial)
 
     plt.rcParams["figure.figsize"] = WIDTH, 3.2
-    two, values = len(study.directions) == 2, {trial.values[0] for trial in study.trials if trial.values}
+    two, best = len(study.directions) == 2, study.best_trials[0]
     if choices:
-        yield "choices", optunas.plot_slice(study, sorted(choices), target=accuracy, target_name=ACCURACY)
-    if len(study.best_trials[0].params) > 1 and len(values) >= COMPARABLE:
+        yield "choices", optunas.plot_slice(study, choices, target=accuracy, target_name=ACCURACY)
+    if len(best.params) > 1 and len({trial.values[0] for trial in study.trials if trial.values}) >= COMPARABLE:
         evaluator = FanovaImportanceEvaluator(seed=0)
         yield "importance", optunas.plot_param_importances(study, evaluator, target=accuracy, target_name="accuracy")
     if two:

@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
-import torch
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial
 
@@ -19,8 +18,8 @@ from fedmpq.config import Execution
 from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
 from fedmpq.tuning.space import Space
-from fedmpq.tuning.study import PROCESS, REASON, ROUNDS, SUMMARY, VALUES, Study
-from fedmpq.tuning.trial import Row, build_setup, run, summarize
+from fedmpq.tuning.study import REASON, ROUNDS, SUMMARY, VALUES, Study
+from fedmpq.tuning.trial import build_setup, run, summarize
 
 FAILURES = 3
 """If the first so many trials all fail, the fault is not in their values."""
@@ -35,27 +34,20 @@ class Objective:
     space: Space
     data: Path
     """Folder of the prepared arrays."""
-    device: torch.device
     execution: Execution
 
     def setups(self, values: dict[str, Any]) -> list[Setup]:
         """The runs of a trial of `values` (by dotted key), one for each seed; see `build_setup`."""
-        tune, experiment = self.space.tune, self.space.experiment(values)
-        rest = self.data, self.device
-        return [build_setup(experiment, tune.algorithm, tune.alpha, seed, *rest) for seed in experiment.partition.seeds]
-
-    def rounds(self, values: dict[str, Any]) -> Iterator[Row]:
-        """Train with `values`; see `run`."""
-        return run(self.setups(values), self.execution)
+        experiment, where = self.space.experiment(values), (self.data, self.execution.device)
+        return [build_setup(experiment, self.space.tune, seed, *where) for seed in experiment.partition.seeds]
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """Train, and leave with the trial what was measured, or why it failed."""
-        trial.set_user_attr(PROCESS, os.getpid())
         values = self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
         rows, summary, last = [], {}, self.space.base.training.rounds
         try:
-            for row in self.rounds(values):
+            for row in run(self.setups(values), self.execution):
                 rows.append(row)
                 summary = summarize(rows, self.space.tune.final_rounds)
                 if not self.space.two:
@@ -83,7 +75,7 @@ def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], No
     """Run the trials of `study` that are left; `ended` is called with each that has come to an end.
 
     Raises:
-        UserError: the first trials all failed.
+        UserError: the first trials all failed, or the processes that run them did.
     """
     known, reasons = {trial.number for trial in study.trials}, []
 
@@ -98,41 +90,39 @@ def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], No
 
     if study.space.tune.workers == 1:
         study.optuna.optimize(objective, n_trials=study.left, catch=Exception, callbacks=[check])
-    else:
+        return
+    while left := study.left:
         _search_in_processes(study, objective, check)
+        study.recover()  # A process may have died, for want of memory, say: its trial is left, but not for ever.
+        if study.left == left:
+            raise UserError("no trial has come to an end in any process; try again with workers=1")
 
 
 def _search_in_processes(study: Study, objective: Objective, check: Callable[[], None]) -> None:
-    """Let several processes work at the file of the study; one that dies is replaced."""
+    """Let several processes work at the file of the study, a ticket for each trial, until none is left."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    tickets, processes = context.Semaphore(study.left), {}
+    work, count = (objective, study.path, context.Semaphore(study.left)), min(study.space.tune.workers, study.left)
+    processes = running = [context.Process(target=_work, args=work, daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
     try:
-        while True:
-            while len(processes) < study.space.tune.workers and tickets.acquire(block=False):
-                process = context.Process(target=_work, args=(objective, study.path, tickets), daemon=True)
-                process.start()
-                processes[process.sentinel] = process
-            if not processes:
-                return
-            for sentinel in wait(list(processes), POLL_SECONDS):
-                for _ in range(study.recover(processes.pop(sentinel).pid)):
-                    tickets.release()
+        while running:
+            wait([process.sentinel for process in running], POLL_SECONDS)
+            running = [process for process in running if process.is_alive()]
             check()
     finally:
-        for process in processes.values():
+        for process in processes:
             process.terminate()
             process.join()
 
 
 def _work(objective: Objective, path: Path, tickets: Semaphore) -> None:
-    """The life of a process: a trial for each ticket, of which the caller has taken the first one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    Study(path, objective.space).optuna.optimize(
-        replace(objective, execution=Execution(executor="sequential")),
-        catch=Exception,
-        callbacks=[lambda study, _: tickets.acquire(block=False) or study.stop()],
-    )
+    study = Study(path, objective.space).optuna
+    alone = replace(objective, execution=objective.execution.model_copy(update={"executor": "sequential"}))
+    while tickets.acquire(block=False):
+        study.optimize(alone, n_trials=1, catch=Exception)
 
 
 def _end_with_parent() -> None:

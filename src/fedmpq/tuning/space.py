@@ -43,7 +43,7 @@ class Space:
             parameters.experiment(experiment)
             if refused := PREPARED & overrides.keys():
                 raise UserError(f"tune.overrides.{experiment}: {min(refused)} is not allowed; allowed: all other keys")
-        self.shortened = {"partition.seeds": self.tune.seeds, **self.tune.overrides.get(self.name, {})}
+        self.shortened = self.tune.overrides.get(self.name, {})
         self.base = self._tried({}, f"tune.overrides.{self.name}")
         allowed = [key for key in self.present if key not in PREPARED | COMPARED]
         for key, dimension in self.search.items():
@@ -69,12 +69,6 @@ class Space:
         settings = {name: getattr(self.tune, name) for name in ("algorithm", "alpha", "objective", "final_rounds")}
         partition = {"data.validation": self.base.data.validation, "partition.seeds": self.base.partition.seeds}
         return settings | {key: value for key, value in self.present.items() if key not in self.search} | partition
-
-    @property
-    def start(self) -> dict[str, Any] | None:
-        """The searched values as params.yaml has them now; None if one of them is outside the search."""
-        values = {key: self.present[key] for key in self.search}
-        return values if all(values[key] in dimension for key, dimension in self.search.items()) else None
 
     def experiment(self, values: dict[str, Any]) -> Experiment:
         """The experiment that a trial of `values` (by dotted key) trains."""

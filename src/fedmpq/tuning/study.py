@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from filelock import FileLock
-from optuna.pruners import BasePruner, NopPruner, PercentilePruner
+from optuna.pruners import NopPruner, PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
+from ruamel.yaml import YAML, YAMLError
 
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
@@ -29,8 +31,18 @@ UNPRUNED_TRIALS = 5
 """Complete trials before others are compared with them."""
 KEPT = 75.0
 """Per cent of the trials that are worth going on; the others are given up."""
+MEASURES = [
+    "bits_given",
+    "bits_left",
+    "bits_pruned",
+    "top_plane",
+    "uplink_bytes",
+    "downlink_bytes",
+    "rounds",
+    "seconds",
+]
 # What a trial carries besides its parameters and objectives.
-VALUES, ROUNDS, SUMMARY, REASON, PROCESS, ATTEMPT = "values", "rounds", "summary", "reason", "process", "attempt"
+VALUES, ROUNDS, SUMMARY, REASON, ATTEMPT = "values", "rounds", "summary", "reason", "attempt"
 
 
 class Study:
@@ -42,9 +54,11 @@ class Study:
         Raises:
             UserError: it is damaged.
         """
-        self.path, self.space = path, space
+        self.path, self.space, rounds = path, space, space.base.training.rounds
         self._remedy = f"start a new study: make tune EXPERIMENT={space.name} NEW=1"
         optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+        # Once, half-way: earlier a curve is steep, and judged after each round most trials are once too low.
+        pruner = PercentilePruner(KEPT, UNPRUNED_TRIALS, n_warmup_steps=(rounds + 1) // 2, interval_steps=rounds)
         # The system releases this lock when its process dies; on Optuna's own the next one would wait.
         backend = JournalFileBackend(str(path), lock_obj=FileLock(f"{path}.lock"))
         try:
@@ -53,7 +67,7 @@ class Study:
                 study_name=space.name,
                 directions=["maximize", "minimize"] if space.two else ["maximize"],
                 sampler=Sampler(space.tune.sampler_seed),
-                pruner=_pruner(space),
+                pruner=pruner if space.tune.pruning else NopPruner(),
                 load_if_exists=True,
             )
         except (ValueError, KeyError) as error:
@@ -81,37 +95,22 @@ class Study:
         front = {trial.number for trial in self.optuna.best_trials} if complete else set()
         return sorted(complete, key=lambda trial: (trial.number not in front, -trial.values[0], trial.number))
 
-    @property
-    def best(self) -> list[FrozenTrial]:
-        """The best complete trial, if any; of two objectives the Pareto front."""
-        return self.ranked[: len(self.optuna.best_trials) if self.space.two and self.ranked else 1]
-
-    def recover(self, process: int | None = None) -> int:
-        """Fail what a dead process left running, and line its parameters up again.
-
-        Args:
-            process: its id; None: no process is alive.
-
-        Returns:
-            How many trials are lined up.
-        """
-        lined_up = 0
+    def recover(self) -> None:
+        """Fail what processes that are all dead left running, and line its parameters up again."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if process in (None, trial.user_attrs.get(PROCESS)):
-                self.optuna.tell(trial.number, state=TrialState.FAIL)
-                attempt = trial.user_attrs.get(ATTEMPT, 1)
-                if attempt < MAX_ATTEMPTS and trial.params:
-                    self.optuna.enqueue_trial(trial.params, {ATTEMPT: attempt + 1})
-                    lined_up += 1
-        return lined_up
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+            attempt = trial.user_attrs.get(ATTEMPT, 1)
+            if attempt < MAX_ATTEMPTS and trial.params:
+                self.optuna.enqueue_trial(trial.params, {ATTEMPT: attempt + 1})
 
     def identify(self, identity: dict[str, Any]) -> None:
         """Raise UserError unless all trials have `identity` in common; the first one is what params.yaml has now."""
         found = self.optuna.user_attrs.get("identity")
         if found is None:
             self.optuna.set_user_attr("identity", identity)
-            if self.space.start:
-                self.optuna.enqueue_trial(self.space.start, skip_if_exists=True)
+            start = {key: self.space.present[key] for key in self.space.search}
+            if all(start[key] in dimension for key, dimension in self.space.search.items()):
+                self.optuna.enqueue_trial(start)
         elif found != identity:
             keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
             changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
@@ -132,23 +131,9 @@ class Sampler(TPESampler):
         super().__init__(seed=self.seed + trial.number, n_startup_trials=RANDOM_TRIALS)
 
 
-def _pruner(space: Space) -> BasePruner:
-    """Compare once, half-way: earlier a curve is steep, and judged after each round most trials are once too low."""
-    rounds = space.base.training.rounds
-    if space.two or not space.tune.pruning:
-        return NopPruner()
-    return PercentilePruner(KEPT, UNPRUNED_TRIALS, n_warmup_steps=(rounds + 1) // 2, interval_steps=rounds)
-
-
 @contextmanager
 def opened(folder: Path, space: Space, identity: dict[str, Any], new: bool = False) -> Iterator[Study]:
     """The newest study in `folder`, alone for this process and its workers; a new one if there is none, or if `new`.
-
-    Args:
-        folder: of the studies of one experiment.
-        space: what is searched.
-        identity: what all trials of a study have in common, as JSON.
-        new: leave earlier studies as they are, and begin another one.
 
     Raises:
         UserError: another process has it; it is of another `identity`; or it cannot be read or written.
@@ -167,3 +152,41 @@ def opened(folder: Path, space: Space, identity: dict[str, Any], new: bool = Fal
             if error.filename is None or str(folder) in str(error.filename):
                 raise UserError(f"cannot write {path}: {error.strerror or error}") from error
             raise
+
+
+def table(study: Study) -> pd.DataFrame:
+    """trials.csv, the best trials first: number, state, what was measured (see `summarize`), values, why it failed."""
+    ranked = study.ranked
+    columns = ["trial", "state", "accuracy", "accuracy_std", *study.space.search, *MEASURES, "reason"]
+    rows = [
+        trial.user_attrs.get(SUMMARY, {})
+        | trial.user_attrs.get(VALUES, {})
+        | {"trial": trial.number, "state": trial.state.name.lower(), "reason": trial.user_attrs.get(REASON)}
+        for trial in ranked + [trial for trial in study.trials if trial not in ranked]
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def write_best(study: Study, path: Path) -> None:
+    """Write the values of the complete trials, the best one first."""
+    found = {t.number: {"accuracy": round(t.values[0], 6), "values": t.user_attrs[VALUES]} for t in study.ranked}
+    with path.open("w") as file:
+        how = f"make tune-apply EXPERIMENT={study.space.name}"
+        file.write(f"# The best trials on validation images. `{how}` writes the first one's values into params.yaml.\n")
+        YAML().dump(found, file)
+
+
+def read_best(folder: Path) -> dict[int, dict[str, Any]]:
+    """The values, by dotted key, of each trial in best.yaml; the best one first.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path, remedy = folder / "best.yaml", f"make tune EXPERIMENT={folder.parent.name}"
+    if not path.exists():
+        raise UserError(f"{folder} holds no best values; find some with: {remedy}")
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text())
+        return {int(number): dict(trial["values"]) for number, trial in found.items()}
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); remove it, and: {remedy}") from error

@@ -1,34 +1,34 @@
 """One trial: the seeds of an experiment side by side, round by round, measured on validation images."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 import torch
 
-from fedmpq.config import Execution, Experiment
+from fedmpq.config import Execution, Experiment, Tune
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.dirichlet import draw_partition, training_samples, validation_split
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.hardware import resolve_precision
+from fedmpq.engine.hardware import resolve_device, resolve_precision
 from fedmpq.errors import UserError
 from fedmpq.federated.layout import Layout
-from fedmpq.federated.messages import Bits
+from fedmpq.federated.messages import Bits, Kind, RejectedMessage, decode
 from fedmpq.federated.server import Federation
 from fedmpq.federated.setup import Setup
-from fedmpq.federated.tasks import Executor
-from fedmpq.tuning.planes import TopPlanes
+from fedmpq.federated.tasks import Executor, Task, TrainTask
+from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.sparsity import top_plane_share
 
 Row = dict[str, float]
 FULL_PRECISION = 32
 
 
-def build_setup(
-    experiment: Experiment, algorithm: str, alpha: float, seed: int, data: Path, device: torch.device
-) -> Setup:
+def build_setup(experiment: Experiment, tune: Tune, seed: int, data: Path, device: str) -> Setup:
     """A run that trains on images of `data` (prepared arrays) and is measured on those held out for validation.
 
     Raises:
@@ -37,17 +37,13 @@ def build_setup(
     labels, settings = Dataset.load(data).train_labels, experiment.partition
     used = training_samples(labels, experiment.data.train_samples, seed)
     trained, held_out = validation_split(labels[used], experiment.data.validation, seed)
+    least, redraws = settings.min_samples, settings.max_redraws
     partition = draw_partition(
-        labels,
-        settings.clients,
-        alpha,
-        seed,
-        min_samples=settings.min_samples,
-        max_redraws=settings.max_redraws,
-        samples=used[trained],
+        labels, settings.clients, tune.alpha, seed, min_samples=least, max_redraws=redraws, samples=used[trained]
     )
-    precision = resolve_precision(experiment.training.precision, device)
-    return Setup(experiment, algorithm, seed, data, partition, device, precision, held_out=used[held_out])
+    where = resolve_device(device)
+    precision = resolve_precision(experiment.training.precision, where)
+    return Setup(experiment, tune.algorithm, seed, data, partition, where, precision, held_out=used[held_out])
 
 
 def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
@@ -55,7 +51,7 @@ def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
 
     Returns:
         Means over the seeds of validation `accuracy` (0 .. 1; with several seeds also `accuracy_std`) and `loss`;
-        `bits_given`, `bits_left`, per weight and client; `top_plane`, see `TopPlanes.take`; `uplink_bytes` and
+        `bits_given`, `bits_left`, per weight and client; `top_plane`, see `TopPlanes`; `uplink_bytes` and
         `downlink_bytes` of a client; `seconds`.
 
     Raises:
@@ -96,3 +92,43 @@ def summarize(rows: Sequence[Row], final_rounds: int) -> Row:
     last = rows[-final_rounds:]
     means = {name: fmean(row[name] for row in (rows if "bytes" in name else last)) for name in last[0]}
     return {**means, "bits_pruned": means["bits_given"] - means["bits_left"], "rounds": len(rows)}
+
+
+class TopPlanes:
+    """Hands tasks on to an executor, and counts the ones in the most significant magnitude planes of the answers.
+
+    Their share is what lambda pushes down, and epsilon is compared with. A plane is that of the bits that a layer was
+    given. If the client pruned it, it counts as empty: its ones, fewer than epsilon of the weights, are cut off.
+    Layers given a single bit have signs only, and do not count.
+    """
+
+    def __init__(self, executor: Executor, layout: Layout):
+        self.executor, self.layout = executor, layout
+        self.ones, self.weights = 0.0, 0
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """See `Executor.run`."""
+        for task, outcome in self.executor.run(tasks):
+            if isinstance(task, TrainTask) and isinstance(outcome, bytes):
+                with suppress(RejectedMessage):
+                    self._count(task, outcome)
+            yield task, outcome
+
+    def take(self) -> float:
+        """The share (0 .. 1) since the last call; NaN where there are no such planes."""
+        share = self.ones / self.weights if self.weights else math.nan
+        self.ones, self.weights = 0.0, 0
+        return share
+
+    def _count(self, task: TrainTask, answer: bytes) -> None:
+        given = decode(task.downlink, self.layout, Kind.DOWNLINK, task.round, task.client).bits
+        message = decode(answer, self.layout, Kind.UPLINK, task.round, task.client)
+        if given is None or message.bits is None:
+            return
+        layers = message.model.weights.split(self.layout.sizes)
+        for weights, bits, left, scale in zip(layers, given, message.bits, message.scales, strict=True):
+            if bits > 1:
+                self.weights += len(weights)
+            if bits > 1 and left == bits:
+                grid = Grid.of(torch.tensor(bits), scale)
+                self.ones += len(weights) * top_plane_share(grid.encode(weights) - grid.zero, bits)
