@@ -16,7 +16,6 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from fedmpq.config import parse_overrides
-from fedmpq.engine.hardware import describe, resolve_device
 from fedmpq.engine.method import code_digest
 from fedmpq.errors import UserError
 from fedmpq.files import replacing, sha256
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         if study.left:
             start_importing(parameters)
             run(study, objective)
-        publish(study, objective)
+        publish(study)
 
 
 def prepared(space: Space) -> Path:
@@ -92,7 +91,7 @@ def run(study: Study, objective: Objective) -> None:
         log_study(command.ROOT, space.name, study.optuna, "KILLED")
 
 
-def publish(study: Study, objective: Objective) -> None:
+def publish(study: Study) -> None:
     """Show the best trials; if any trial is not in trials.csv yet, write tables, figures and the report anew."""
     name, trials = study.space.name, table(study)
     folder = command.ROOT / "reports" / name / "tuning"
@@ -101,7 +100,7 @@ def publish(study: Study, objective: Objective) -> None:
     written, content = folder / "trials.csv", trials.to_csv(index=False, float_format="%.8g")
     if not written.exists() or written.read_text() != content:
         with replacing(folder) as temporary:
-            write(study, trials, objective, temporary)
+            write(study, trials, temporary)
             (temporary / "trials.csv").write_text(content)
         from pipeline.report import renew  # only where it is needed: it takes seconds
 
@@ -112,12 +111,12 @@ def publish(study: Study, objective: Objective) -> None:
     print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")
 
 
-def write(study: Study, trials: pd.DataFrame, objective: Objective, folder: Path) -> None:
+def write(study: Study, trials: pd.DataFrame, folder: Path) -> None:
     """Write the best values, figures and the section of the report into `folder`."""
     from fedmpq.reporting import figures, tuning_figures
 
-    space, hardware = study.space, describe(resolve_device(objective.execution.device))
-    note = f"{space.name}  ·  {len(trials)} trials  ·  {hardware['processor']}, {hardware['cores']} cores"
+    space = study.space
+    note = f"{space.name}  ·  {len(trials)} trials of up to {space.base.training.rounds} rounds"
     folder.mkdir()
     drawn = tuning_figures.draw_all(study.optuna, trials, space.search, note)
     for title, figure in drawn.items():

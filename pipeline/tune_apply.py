@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     parameters = command.parameters()
     name = options.experiment or (parameters.tune and parameters.tune.experiment)
     parameters.experiment(name)
-    trials = read_best(command.ROOT / "reports" / name / "tuning")
+    trials = read_best(command.ROOT / "reports" / name / "tuning" / "best.yaml")
     number = next(iter(trials)) if options.trial is None else options.trial
     if number not in trials:
         raise UserError(f"--trial {number} is not allowed; allowed: {', '.join(map(str, trials))}, the best ones")

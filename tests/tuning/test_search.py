@@ -177,7 +177,7 @@ def test_two_objectives_have_a_front(run, reopened):
     assert ranked[0] == max(points, key=lambda number: points[number][0])
 
 
-def test_figures_of_importance_and_choices(run, reopened):
+def test_figures_and_section(run, reopened):
     chosen = {
         "fedmpq.lambda": {"kind": "float", "low": 1e-5, "high": 10.0, "log": True},
         "fedmpq.aggregation": {"kind": "categorical", "choices": ["weights", "updates"]},
@@ -186,7 +186,7 @@ def test_figures_of_importance_and_choices(run, reopened):
     with reopened(trials=12, pruning=False, search=chosen) as study:
         trials, space = table(study), study.space
         figures = draw_all(study.optuna, trials, space.search, "small print")
-    assert list(figures) == ["accuracy-over-lambda", "choices", "importance", "history"]
+    assert list(figures) == ["accuracy-over-lambda", "importance", "history"]
     labels = [label.get_text() for label in figures["importance"].axes[0].get_yticklabels()]
     assert labels[-1] == "fedmpq.lambda"  # at the top: it matters, the other one does not
     upper, planes, _ = figures["accuracy-over-lambda"].axes
@@ -194,21 +194,21 @@ def test_figures_of_importance_and_choices(run, reopened):
     assert all(figure.texts or figure._supxlabel for figure in figures.values())
     text = as_markdown(trials, space.search, space.fixed, figures)
     assert "weights | updates" in text
-    assert "](tuning/choices.png)" in text
+    assert "](tuning/importance.png)" in text
 
 
 def test_best_values_are_written_with_the_best_first(run, reopened, tmp_path):
     run(trials=5)
     with reopened(trials=5) as study:
         write_best(study, tmp_path / "best.yaml")
-        found = read_best(tmp_path)
+        found = read_best(tmp_path / "best.yaml")
         assert found == {trial.number: trial.user_attrs["values"] for trial in study.ranked}
     assert min(found.values(), key=lambda values: abs(math.log10(values["fedmpq.lambda"]) + 2)) == next(
         iter(found.values())
     )
     (tmp_path / "best.yaml").write_text("1: [")
-    with pytest.raises(UserError, match=r"best\.yaml is damaged .*; remove it"):
-        read_best(tmp_path)
+    with pytest.raises(UserError, match=r"no best values .*; remove .* and: make tune"):
+        read_best(tmp_path / "best.yaml")
 
 
 def test_study_of_other_settings_is_refused(run, tmp_path, project):

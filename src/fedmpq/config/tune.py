@@ -18,7 +18,7 @@ class Dimension(Settings):
     """Largest value, of a float or int."""
     log: bool = False
     """Search evenly over orders of magnitude."""
-    choices: list[bool | int | float | str | None] = []
+    choices: Annotated[list[bool | int | float | str | None], Field(default_factory=list)]
     """The values of a categorical parameter."""
 
     @model_validator(mode="after")

@@ -11,17 +11,16 @@ from fedmpq.reporting.results import shown
 SHOWN = 8
 """Trials that the table of the best ones has."""
 READING = (
-    "Dots are complete trials. The share of ones is that in the most significant magnitude planes of the layers that"
-    " clients send (a plane that is pruned counts as empty), the bits pruned are those of a client in a round."
-    " Importance is the share of the spread in accuracy that a parameter explains (fANOVA)."
+    "The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the bits"
+    " pruned are those of a client in a round, importance is the share of the spread in accuracy explained (fANOVA)."
 )
 
 
 def best_trials(trials: pd.DataFrame, keys: Iterable[str], tablefmt: str = "pipe") -> str:
     """A table of the best of `trials` (see `fedmpq.tuning.study.table`) with the parameters `keys`."""
     columns = ["trial", "accuracy", "accuracy_std", *keys, "bits_pruned", "top_plane", "uplink_bytes"]
-    best = trials[trials["state"] == "complete"][columns].head(SHOWN).dropna(axis=1, how="all")
-    return best.to_markdown(index=False, floatfmt=".4g", tablefmt=tablefmt)
+    best = trials[trials["state"] == "complete"].head(SHOWN).reindex(columns=columns).dropna(axis=1, how="all")
+    return best.to_markdown(index=False, floatfmt=".6g", tablefmt=tablefmt)
 
 
 def as_markdown(

@@ -25,19 +25,17 @@ COMPARABLE = 4
 
 
 def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimension], note: str) -> dict[str, Figure]:
-    """Every figure that the search has the data for, by file name without ending.
+    """Every figure that the search has the data for, by file name without ending; `note` is the small print.
 
-    Args:
-        study: of one or two objectives; the first one is accuracy (0 .. 1), the second one bytes.
-        trials: see `fedmpq.tuning.study.table`.
-        searched: what was searched, by dotted key.
-        note: the small print.
+    The objectives of `study` are accuracy (0 .. 1) and, if there are two, bytes; `trials`: `fedmpq.tuning.study.table`.
     """
     mpl.use("Agg")
-    ranges = {key: dimension for key, dimension in searched.items() if dimension.kind != "categorical"}
+    figures = {}
     with mpl.rc_context(STYLE), warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        figures = {f"accuracy-over-{key.split('.')[1]}": accuracy_over(trials, key, ranges[key].log) for key in ranges}
-        figures |= {name: np.ravel(axes)[0].figure for name, axes in _draw(study, sorted(searched.keys() - ranges))}
+        for key, dimension in searched.items():
+            if dimension.kind != "categorical":
+                figures[f"accuracy-over-{key.split('.')[1]}"] = accuracy_over(trials, key, dimension.log)
+        figures |= {name: np.ravel(axes)[0].figure for name, axes in _draw(study, len(searched))}
         for figure in figures.values():
             figure.set_layout_engine("constrained")
             figure.supxlabel(note, fontsize=6.5, color="0.4", x=0.01, ha="left")
@@ -50,19 +48,22 @@ def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
     measured = {ACCURACY: 100 * trials["accuracy"], PLANES: 100 * trials["top_plane"], PRUNED: trials["bits_pruned"]}
     complete, pruned = (trials["state"] == state for state in ("complete", "pruned"))
     names = list(measured) if measured[PLANES].notna().any() else [ACCURACY]
-    figure = Figure(figsize=(WIDTH, 1 + 1.6 * len(names)))
+    figure = Figure(figsize=(WIDTH, 1 + 1.2 * len(names)))
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
         panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75)
         panel.set_ylabel(name)
-    panels[0].plot(trials[key][pruned], measured[ACCURACY][pruned], "x", color="0.6", label="given up half-way")
+    foot = panels[0].get_xaxis_transform()
+    panels[0].plot(
+        trials[key][pruned], 0.03 + 0 * trials[key][pruned], "|", color="0.35", transform=foot, label="given up"
+    )
     panels[0].plot(trials[key][0], measured[ACCURACY][0], "k*", markersize=10, label="best")
     panels[0].legend()
     panels[-1].set(xscale="log" if log else "linear", xlabel=key)
     return figure
 
 
-def _draw(study: Study, choices: list[str]) -> Iterator[tuple[str, Any]]:
+def _draw(study: Study, searched: int) -> Iterator[tuple[str, Any]]:
     """Name and axes of the figures that Optuna draws."""
 
     def accuracy(trial: FrozenTrial) -> float:
@@ -72,10 +73,8 @@ def _draw(study: Study, choices: list[str]) -> Iterator[tuple[str, Any]]:
         return trial.values[1] / 1000, accuracy(trial)
 
     plt.rcParams["figure.figsize"] = WIDTH, 3.2
-    two, best = len(study.directions) == 2, study.best_trials[0]
-    if choices:
-        yield "choices", optunas.plot_slice(study, choices, target=accuracy, target_name=ACCURACY)
-    if len(best.params) > 1 and len({trial.values[0] for trial in study.trials if trial.values}) >= COMPARABLE:
+    two = len(study.directions) == 2
+    if searched > 1 and len({trial.values[0] for trial in study.trials if trial.values}) >= COMPARABLE:
         evaluator = FanovaImportanceEvaluator(seed=0)
         yield "importance", optunas.plot_param_importances(study, evaluator, target=accuracy, target_name="accuracy")
     if two:

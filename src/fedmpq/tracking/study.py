@@ -26,11 +26,9 @@ def log_study(
     Args:
         root: folder of params.yaml.
         name: the experiment that is tuned.
-        study: with user attributes `identity`, what all trials have in common, and, from here, `run_id`; its trials
-            with `values` by dotted key, `rounds`: rows of numbers, `summary` and `reason`.
-        status: of the parent run: RUNNING, FINISHED, FAILED or KILLED.
-        best: number of the best trial.
-        files: for the parent run to keep.
+        study: with user attribute `identity`, what all trials have in common; its trials with `values` by dotted key,
+            `rounds`: rows of numbers, and `reason`.
+        status: of the parent run, which also gets the number of the `best` trial, and keeps `files`.
     """
     connection = connect(root)
 
@@ -55,13 +53,16 @@ def log_study(
 
 def _known(client: "MlflowClient", experiment_id: str, parent: str | None) -> tuple[str | None, set[str]]:
     """The parent run, if it is still there, and the trials that have a run; one that was cut off is removed."""
-    runs = client.search_runs([experiment_id], max_results=10_000)
-    children = [run for run in runs if parent and run.data.tags.get("mlflow.parentRunId") == parent]
-    for run in children:
-        if run.info.status == "RUNNING":
-            client.delete_run(run.info.run_id)
-    done = {run.data.tags["trial"] for run in children if run.info.status != "RUNNING"}
-    return (parent if parent in [run.info.run_id for run in runs] else None), done
+    runs, trials = client.search_runs([experiment_id], max_results=10_000), set()
+    if parent not in [run.info.run_id for run in runs]:
+        return None, trials
+    for run in runs:
+        if run.data.tags.get("mlflow.parentRunId") == parent:
+            if run.info.status == "RUNNING":
+                client.delete_run(run.info.run_id)
+            else:
+                trials.add(run.data.tags["trial"])
+    return parent, trials
 
 
 def _log_trial(client: "MlflowClient", experiment_id: str, parent: str, trial: "FrozenTrial") -> None:

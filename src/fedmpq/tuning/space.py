@@ -26,11 +26,7 @@ class Space:
     """The search of one experiment, checked as a whole before anything runs."""
 
     def __init__(self, parameters: Parameters, name: str | None = None):
-        """Check that every value of the search is allowed where it is to stand.
-
-        Args:
-            parameters: of params.yaml.
-            name: the experiment; None: the one that section `tune` names.
+        """Check that every value of the search is allowed in the experiment `name` (None: the one that `tune` names).
 
         Raises:
             UserError: there is no section `tune`; or something in it is unknown, or out of range in that experiment.

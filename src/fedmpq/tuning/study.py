@@ -31,16 +31,6 @@ UNPRUNED_TRIALS = 5
 """Complete trials before others are compared with them."""
 KEPT = 75.0
 """Per cent of the trials that are worth going on; the others are given up."""
-MEASURES = [
-    "bits_given",
-    "bits_left",
-    "bits_pruned",
-    "top_plane",
-    "uplink_bytes",
-    "downlink_bytes",
-    "rounds",
-    "seconds",
-]
 # What a trial carries besides its parameters and objectives.
 VALUES, ROUNDS, SUMMARY, REASON, ATTEMPT = "values", "rounds", "summary", "reason", "attempt"
 
@@ -107,10 +97,10 @@ class Study:
         """Raise UserError unless all trials have `identity` in common; the first one is what params.yaml has now."""
         found = self.optuna.user_attrs.get("identity")
         if found is None:
-            self.optuna.set_user_attr("identity", identity)
             start = {key: self.space.present[key] for key in self.space.search}
             if all(start[key] in dimension for key, dimension in self.space.search.items()):
-                self.optuna.enqueue_trial(start)
+                self.optuna.enqueue_trial(start, skip_if_exists=True)
+            self.optuna.set_user_attr("identity", identity)
         elif found != identity:
             keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
             changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
@@ -156,37 +146,29 @@ def opened(folder: Path, space: Space, identity: dict[str, Any], new: bool = Fal
 
 def table(study: Study) -> pd.DataFrame:
     """trials.csv, the best trials first: number, state, what was measured (see `summarize`), values, why it failed."""
-    ranked = study.ranked
-    columns = ["trial", "state", "accuracy", "accuracy_std", *study.space.search, *MEASURES, "reason"]
-    rows = [
-        trial.user_attrs.get(SUMMARY, {})
-        | trial.user_attrs.get(VALUES, {})
-        | {"trial": trial.number, "state": trial.state.name.lower(), "reason": trial.user_attrs.get(REASON)}
-        for trial in ranked + [trial for trial in study.trials if trial not in ranked]
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    ranked, rows = study.ranked, []
+    for trial in ranked + [trial for trial in study.trials if trial not in ranked]:
+        measured, values, reason = (trial.user_attrs.get(name) for name in (SUMMARY, VALUES, REASON))
+        row = {"trial": trial.number, "state": trial.state.name.lower(), **(measured or {}), **(values or {})}
+        rows.append({**row, "reason": reason})
+    return pd.DataFrame(rows)
 
 
 def write_best(study: Study, path: Path) -> None:
     """Write the values of the complete trials, the best one first."""
     found = {t.number: {"accuracy": round(t.values[0], 6), "values": t.user_attrs[VALUES]} for t in study.ranked}
-    with path.open("w") as file:
-        how = f"make tune-apply EXPERIMENT={study.space.name}"
-        file.write(f"# The best trials on validation images. `{how}` writes the first one's values into params.yaml.\n")
-        YAML().dump(found, file)
+    YAML().dump(found, path)
 
 
-def read_best(folder: Path) -> dict[int, dict[str, Any]]:
-    """The values, by dotted key, of each trial in best.yaml; the best one first.
+def read_best(path: Path) -> dict[int, dict[str, Any]]:
+    """The values, by dotted key, of each trial that `write_best` wrote; the best one first.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
-    path, remedy = folder / "best.yaml", f"make tune EXPERIMENT={folder.parent.name}"
-    if not path.exists():
-        raise UserError(f"{folder} holds no best values; find some with: {remedy}")
     try:
         found = YAML(typ="safe", pure=True).load(path.read_text())
         return {int(number): dict(trial["values"]) for number, trial in found.items()}
     except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); remove it, and: {remedy}") from error
+        reason, remedy = " ".join(str(error).split()), f"remove {path.parent}, if it is there, and: make tune"
+        raise UserError(f"no best values in {path} ({reason}); {remedy} EXPERIMENT={path.parts[-3]}") from error
