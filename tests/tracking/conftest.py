@@ -130,6 +130,12 @@ def artifacts(root, run):
 
 
 @pytest.fixture
+def another_process():
+    """Call it to connect as another process would."""
+    return connect.__globals__["_connection"].cache_clear
+
+
+@pytest.fixture
 def cell():
     """The helpers above, for tests."""
     return SimpleNamespace(
