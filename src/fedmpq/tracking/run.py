@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
-from fedmpq.tracking.view import TAG, VIEW
+from fedmpq.tracking.view import TAG, view
 
 if TYPE_CHECKING:
     from mlflow import entities
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MARKER = "test/accuracy"  # logged every round: its last step tells how far a run has come
 SEAL = "result.sha256"  # the tag that ties a run to the results that were written from it
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", TAG: VIEW}  # pages show runs, not chats
+RUNS_NOT_CHATS = {"mlflow.experimentKind": "custom_model_development"}  # are what the pages of an experiment show
 DVC_TAGS = {"DVC_STAGE": "dvc.stage", "DVC_EXP_NAME": "dvc.experiment"}
 METRICS_AT_ONCE = 1000  # MLflow's limit of one call
 
@@ -145,18 +145,18 @@ def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> 
     """Id of the experiment called `name`, which is made if there is none and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
+    tags, found = {**RUNS_NOT_CHATS, TAG: view(name)}, client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=EXPERIMENT_TAGS)
+            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=tags)
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    if found.tags.get(TAG) != VIEW:
-        client.set_experiment_tag(found.experiment_id, TAG, VIEW)
+    if found.tags.get(TAG) != tags[TAG]:
+        client.set_experiment_tag(found.experiment_id, TAG, tags[TAG])
     return found.experiment_id
 
 

@@ -9,22 +9,28 @@ KEY = "fedmpq"
 TAG = f"mlflow.sharedViewState.{KEY}"
 """The tag of an experiment in which MLflow's pages look for a view that was saved under KEY."""
 PAGE = "#/experiments/{id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-SECTIONS = ("test", "accuracy", "bits")
-CHARTS = {"test/accuracy": "LINE", "test/loss": "LINE", "accuracy/final": "BAR", "bits/left": "BAR"}
-STATE = {
-    "orderByKey": "tags.`mlflow.runName`",
-    "orderByAsc": True,
-    "runsHiddenMode": "SHOW_ALL",  # not the ten newest
-    "selectedColumns": ["params.`algorithm`", "params.`alpha`", "metrics.`accuracy/final`", "metrics.`bits/left`"],
-    "isAccordionReordered": True,  # or sections stand in alphabetical order
-    "compareRunSections": [{"uuid": name, "name": name, "display": True, "isReordered": True} for name in SECTIONS],
-    "compareRunCharts": [
-        {"uuid": name, "metricKey": name, "type": kind, "metricSectionId": name.split("/")[0], "lineSmoothness": 0}
-        for name, kind in CHARTS.items()
-    ],
-}
-"""Of the page; what is left out, all other charts among it, is as it would be."""
-VIEW = json.dumps({"name": "All runs", "createdAt": 0, "state": json.dumps(STATE)})
+NAME = "attributes.`Run Name`"
+COLUMNS = ["params.`algorithm`", "params.`alpha`", "metrics.`accuracy/final`", "metrics.`bits/left`"]
+
+
+def view(experiment: str) -> str:
+    """The value of TAG. What it leaves out, all other charts among it, is as MLflow has it."""
+    measured = "validation" if experiment.endswith("-tuning") else "test"
+    chart = {"type": "LINE", "metricSectionId": measured, "lineSmoothness": 0}
+    state = {
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",  # not the ten newest
+        "selectedColumns": COLUMNS,
+        "columnOrder": [NAME, *COLUMNS],
+        "columnWidths": {NAME: 280},
+        "isAccordionReordered": True,  # or sections stand in alphabetical order
+        "compareRunSections": [{"uuid": measured, "name": measured, "display": True, "isReordered": True}],
+        "compareRunCharts": [
+            {**chart, "uuid": name, "metricKey": name} for name in (f"{measured}/accuracy", f"{measured}/loss")
+        ],
+    }
+    return json.dumps({"name": "All runs", "createdAt": 0, "state": json.dumps(state)})
 
 
 def pages(root: Path) -> dict[str, str]:
