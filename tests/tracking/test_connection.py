@@ -1,9 +1,9 @@
+import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -15,9 +15,6 @@ from fedmpq.errors import UserError
 from fedmpq.tracking import connection
 from fedmpq.tracking.connection import Connection, connect
 
-# Subprocesses import what these tests do.
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-
 
 def test_the_address_is_absolute_and_the_environment_wins(bare, monkeypatch):
     monkeypatch.chdir(bare)
@@ -28,20 +25,31 @@ def test_the_address_is_absolute_and_the_environment_wins(bare, monkeypatch):
     assert connect(bare).uri == "http://localhost:1"
 
 
-USE = "import os, pathlib, sys; from fedmpq.tracking import connect; client = connect(pathlib.Path(sys.argv[1])).client"
+def use(folder, kill=False):
+    """Connect, as a process that starts; write and be killed."""
+    client = connect(folder).client
+    if kill:
+        client.create_experiment("old")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_processes_that_start_together_make_one_whole_database(bare, migrated):
+def test_processes_that_start_together_make_one_whole_database(bare, migrated, capfd):
     folder = bare / "100%25 of #1? é"
     folder.mkdir()
     shutil.copy(migrated, folder / "mlflow.db")
-    kill = "client.create_experiment('old'); os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", f"{USE}; {kill}", str(folder)], env=ENVIRONMENT)
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=use, args=(folder, True))
+    killed.start()
+    killed.join()
     assert (folder / "mlflow.db-wal").stat().st_size > 0  # would be replayed into a database of that name
     (folder / "mlflow.db").unlink()
-    command = [sys.executable, "-c", USE, str(folder)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT) for _ in range(2)]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 2
+    processes = [fork.Process(target=use, args=(folder,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert capfd.readouterr().err == ""
     with sqlite3.connect(folder / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -167,13 +175,12 @@ def test_what_was_missed_while_the_database_was_locked_is_logged_in_a_later_roun
     assert err.count("\n") == 1
 
 
-def test_a_run_that_could_not_even_be_begun_is_whole_in_the_end(root, lock, cell, capfd):
+def test_a_run_that_could_not_even_be_begun_is_whole_in_the_end(root, lock, cell, capfd, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
     lock.execute("BEGIN EXCLUSIVE")
-    began = time.monotonic()
     with cell.start(root) as run:
         cell.log(run)
         run.log_file(root / "mlflow.db", "model")
-        assert time.monotonic() - began < 15  # one attempt, of a few seconds
         lock.execute("ROLLBACK")
     assert steps(root, cell) == [1, 2, 3]
     assert set(cell.artifacts(root, *cell.runs(root))) == {"mlflow.db"}
@@ -192,6 +199,51 @@ def test_what_was_missed_to_the_end_comes_with_the_results(root, lock, cell, mon
     assert steps(root, cell) == [1, 2, 3]
     assert cell.runs(root)[0].info.status == "FINISHED"
     assert tracking.replay(root / "results", root) == []
+
+
+def test_what_needs_mlflow_does_not_wait_for_a_lock(root, lock, cell, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
+    cell.results(root)
+    lock.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UserError, match=r"mlflow\.db cannot be used \(database is locked\); wait for the program"):
+        tracking.replay(root / "results", root)
+
+
+def test_a_round_whose_answer_was_lost_is_kept_once(root, cell, monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0)
+    client = connect(root).client
+    log_batch = client.log_batch
+
+    def lose(*args, **kwargs):
+        log_batch(*args, **kwargs)
+        monkeypatch.setattr(client, "log_batch", log_batch)
+        raise ConnectionResetError("reset by peer")
+
+    with cell.start(root) as run:
+        monkeypatch.setattr(client, "log_batch", lose)
+        cell.log(run)
+    assert steps(root, cell) == [1, 2, 3]
+
+
+def test_after_a_slow_failure_there_is_a_pause(tmp_path, capsys):
+    broken = Connection("http://127.0.0.1:9", tmp_path)
+    tried = []
+
+    def fail(client):
+        tried.append(client)
+        time.sleep(0.1)
+        raise TimeoutError("timed out")
+
+    for expected in (1, 1):
+        broken.attempt(fail)
+        assert len(tried) == expected
+    broken.attempt(fail, urgent=True)
+    assert len(tried) == 2
+    time.sleep(0.1 * (connection.PAUSE + 2))
+    assert broken.attempt(lambda client: "back") == "back"
+    assert capsys.readouterr().err.count("\n") == 1
+    broken.attempt(fail)
+    assert capsys.readouterr().err.count("\n") == 1  # another outage is told of again
 
 
 @pytest.mark.parametrize(

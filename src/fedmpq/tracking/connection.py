@@ -151,12 +151,11 @@ def _import_mlflow() -> None:
     """Import MLflow (seconds) without its calls home, its patience and its log."""
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    from mlflow.store.db import utils
+    import mlflow.tracking  # noqa: F401
     from sqlalchemy import Engine, event
 
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    utils.MAX_RETRY_COUNT = 2  # of 10, which take 100 s where a database is damaged
 
     @event.listens_for(Engine, "before_cursor_execute", retval=True)
     def _wait_less(_: Any, cursor: Any, statement: str, parameters: Any, *others: Any) -> tuple[str, Any]:
@@ -172,15 +171,14 @@ def _open(uri: str, database: Path) -> "MlflowClient":
     with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
         if not database.exists() or (database.is_file() and not database.stat().st_size):
             _create(database)
+        _follow(database)  # It finds a database that is damaged or locked, which MLflow would try for minutes.
         try:
-            client = MlflowClient(uri)
+            return MlflowClient(uri)
         except Exception as error:
             if "out-of-date database schema" not in str(error):
                 raise
-            utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(uri))
-            client = MlflowClient(uri)
-        _follow(database)
-    return client
+        utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(uri))
+        return MlflowClient(uri)
 
 
 def _create(database: Path) -> None:

@@ -56,8 +56,7 @@ class Run:
     def _catch_up(self, client: "MlflowClient") -> str:
         """Log what is still to be logged; rounds have their time already, so that MLflow keeps no round twice."""
         if self._run_id is None:
-            context = {tag: os.environ[name] for name, tag in DVC_TAGS.items() if os.environ.get(name)}
-            run_id = join(client, self._connection, self._training, context).run_id
+            run_id = join(client, self._connection, self._training).run_id
             client.update_run(run_id, status="RUNNING")
             self._held = rounds_held(client, run_id)
             self._run_id = run_id
@@ -78,31 +77,29 @@ class Run:
 
 
 def join(
-    client: "MlflowClient",
-    connection: Connection,
-    training: Training,
-    context: Mapping[str, str] | None = None,
-    start_ms: int | None = None,
+    client: "MlflowClient", connection: Connection, training: Training, start_ms: int | None = None
 ) -> "entities.RunInfo":
     """The newest run of `training` that no results are tied to, or a new one.
 
-    Args:
-        context: further tags of a new run that this process carries out; None: it is brought in.
-        start_ms: when a run that is brought in began, milliseconds since the epoch.
+    `start_ms` says when it began (milliseconds since the epoch), if this process did not carry it out.
     """
-    from mlflow.tracking.context.registry import resolve_tags
-
     experiment_id = experiment_of(client, connection, training.experiment)
     same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
     found = client.search_runs([experiment_id], same) if training.fingerprint else []
     run = next((run for run in found if SEAL not in run.data.tags), None)
     if run is None:
-        tags = {} if context is None else {**resolve_tags(), **context}  # MLflow's own: user, program, commit
-        name, tags = training.name(connection.folder), {**tags, **training.tags}
+        name, tags = training.name(connection.folder), {**({} if start_ms else _context()), **training.tags}
         run = client.create_run(experiment_id, run_name=name, tags=tags, start_time=start_ms)
     if not run.data.params:  # likewise where its making was cut off
         _describe(client, run.info.run_id, training)
     return run.info
+
+
+def _context() -> dict[str, str]:
+    """Tags of what carries out a training: MLflow's own (user, program, commit) and DVC's."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return resolve_tags() | {tag: os.environ[name] for name, tag in DVC_TAGS.items() if os.environ.get(name)}
 
 
 def _describe(client: "MlflowClient", run_id: str, training: Training) -> None:
