@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     from fedmpq.engine.cell import Cell
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
-    refuse_other_results(cell, out, options.overwrite)
+    if not options.overwrite and holds_results(cell, out):
+        print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
+        return
     with exclusive(cell.lock_file(out), f"{out}"):
         train(cell, parameters, out)
 
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of the section"
     )
     parser.add_argument("--out", type=Path, help="folder of the results (default: under results/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results of other parameters")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
     return parser
 
 
@@ -66,11 +68,11 @@ def start_importing(parameters: Parameters) -> None:
         forkserver.ensure_running()
 
 
-def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
-    """Raise UserError if `out` holds results of other parameters."""
+def holds_results(cell: "Cell", out: Path) -> bool:
+    """Whether `out` holds the results of `cell`. Raises UserError if they are those of other parameters."""
     path = out / "metrics.json"
-    if overwrite or not path.exists():
-        return
+    if not path.exists():
+        return False
     try:
         found = json.loads(path.read_text())
         same = found["fingerprint"] == cell.fingerprint
@@ -85,6 +87,7 @@ def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
         ]
         difference = ", ".join(changed) or "the code, the partition or the arithmetic"
         raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
+    return all((out / name).exists() for name in ("rounds.csv", "bits.csv"))
 
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
@@ -102,29 +105,20 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     write_results(cell, [run.history for run in runs], parameters.execution, out)
     from fedmpq.reporting.heatmap import bits_heat_map
 
-    seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
+    seal(command.ROOT, out, bits_heat_map)
     for run in runs:
         run.folder.clear()
 
 
 def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
     """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
-    from fedmpq.tracking import Run, round_metrics
+    from fedmpq.tracking import Run, Training, round_metrics
 
     cell, rounds = run.cell, run.cell.experiment.training.rounds
-    tracked = Run.start(
-        command.ROOT,
-        experiment=cell.name,
-        algorithm=cell.algorithm,
-        alpha=cell.alpha_label,
-        seed=run.seed,
-        parameters={"seed": run.seed, **cell.flat_parameters},
-        tags={"partition": cell.partition_hash(run.seed), "fingerprint": cell.fingerprint},
-        run_id=run.run_id,
-    )
-    run.run_id = tracked.run_id
+    digests = cell.partition_hash(run.seed), cell.fingerprint
+    training = Training(cell.name, cell.algorithm, cell.alpha_label, run.seed, cell.flat_parameters, *digests)
     with (
-        tracked,
+        Run(command.ROOT, training) as tracked,
         Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later) as progress,
     ):
         for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.

@@ -142,7 +142,8 @@ def here(monkeypatch):
 
 
 def mlflow_runs(clone):
-    return connect(clone.folder).client.search_runs([tracking.experiments(clone.folder)["digits"]])
+    client = connect(clone.folder).client
+    return client.search_runs([client.get_experiment_by_name("digits").experiment_id])
 
 
 def test_every_seed_is_a_finished_run_in_mlflow(clone, first, here):
