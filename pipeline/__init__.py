@@ -11,3 +11,9 @@ from pathlib import Path
 _PLACES = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", ".")]
 sys.path[:0] = _PLACES
 os.environ["PYTHONPATH"] = os.pathsep.join([*_PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+import fedmpq  # noqa: E402
+
+_found = str(Path(fedmpq.__file__).resolve().parents[1])
+if _found != _PLACES[0]:
+    sys.exit(f"error: fedmpq was imported from {_found}, but this pipeline goes with {_PLACES[0]}")

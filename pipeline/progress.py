@@ -23,7 +23,7 @@ def outline(cell: "Cell", execution: Execution) -> str:
         f"{title(cell)}: {counted(clients, 'client')}{asked}, {images:,} training and {tested:,} test images,"
         f" {counted(training.rounds, 'round')} of {counted(training.local_epochs, 'epoch')},"
         f" {counted(len(experiment.partition.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB"
-        f" of memory for {counted(workers(execution), 'worker')}"
+        f" of memory for {'at most ' * bool(execution.ray_address)}{counted(workers(setup, execution), 'worker')}"
     )
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmpq.config import Parameters, parse_overrides
+from fedmpq.engine import processes
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
 from pipeline import command
@@ -61,11 +61,8 @@ def _result_folder(parameters: Parameters, options: argparse.Namespace) -> Path:
 
 def start_importing(parameters: Parameters) -> None:
     """Let the server from which workers are forked import the libraries while this process does."""
-    if parameters.execution.executor == "processes" and "forkserver" in multiprocessing.get_all_start_methods():
-        from multiprocessing import forkserver
-
-        multiprocessing.set_forkserver_preload(["fedmpq.federated.worker"])
-        forkserver.ensure_running()
+    if parameters.execution.executor == "processes":
+        processes.start_importing()
 
 
 def holds_results(cell: "Cell", out: Path) -> bool:

@@ -128,9 +128,12 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key_and_what_is(key, valu
         ({"alphas": ["small"]}, ["alphas.0", "'small'", "number"]),
         ({"experiments": []}, ["experiments", "at least 1 item"]),
         ({"experiments": ["mnist"]}, ["unknown experiment 'mnist'", "digits, fashion-mnist"]),
-        ({"algorithms": ["fedprox"]}, ["unknown algorithm 'fedprox'", "fp32, fpq8, aqfl, fedmpq, pruning"]),
+        (
+            {"algorithms": ["fedprox"]},
+            ["unknown algorithm 'fedprox'", "fp32, fpq8, aqfl, fedmpq, fedmpq_plus, pruning"],
+        ),
         ({"algorithms": []}, ["algorithms", "at least 1 item"]),
-        ({"digits.fedmpq": None}, ["no section 'fedmpq'"]),
+        ({"digits.fedmpq": None}, ["unknown algorithm 'fedmpq'", "fp32, fpq8, aqfl, fedmpq_plus", "sections"]),
         ({"execution.workers": 0}, ["execution.workers", "0", "greater than or equal to 1"]),
         ({"execution.executor": "threads"}, ["execution.executor", "'threads'", "'sequential'", "'processes'"]),
         ({"execution.device": "tpu"}, ["execution.device", "'tpu'", "'auto', 'cpu', 'cuda' or 'mps'"]),
@@ -196,7 +199,7 @@ def test_a_missing_group_is_named(edited, group):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trainings": {}}, "unknown key 'defaults.trainings'; allowed there: fp32, .*training"),
+        ({"trainings": {}}, "unknown key 'defaults.trainings'; allowed there: data, .*training"),
         ({"training": {"round": 3}}, "unknown key 'defaults.training.round'; allowed there: rounds, "),
         ({"fedmpq": {"lamda": 3}}, "unknown key 'defaults.fedmpq.lamda'; allowed there: .*lambda"),
         ({"rounds": 3}, "defaults.rounds: 3 is not allowed"),
@@ -224,7 +227,7 @@ def test_a_missing_list_of_the_matrix_is_named(edited, key):
 def test_only_what_is_in_the_matrix_needs_a_section_for_the_algorithm(edited):
     path = edited(lambda tree: tree["cifar10"].pop("aqfl"))
     parameters = load_parameters(path)
-    with pytest.raises(UserError, match="no section 'aqfl'"):
+    with pytest.raises(UserError, match=r"unknown algorithm 'aqfl'; allowed: fp32, fpq8, fedmpq, .*the sections"):
         parameters.experiment("cifar10").algorithm("aqfl")
 
 
@@ -252,15 +255,82 @@ def test_a_file_that_is_no_set_of_parameters_is_refused_in_one_line(tmp_path, co
     assert reason in refused({}, path)
 
 
+# Variants, and algorithms from outside
+
+
+def section(**keys):
+    return {"digits.mine": {"of": "fedmpq", "lambda": 0.3, "epsilon": 0.02, **keys}}
+
+
+@pytest.mark.parametrize("of", ["fp32", "uveqfed", "package.module:Class"])
+def test_a_section_of_any_name_is_an_algorithm_by_what_it_is_of(of):
+    experiment = load_parameters(PARAMS, {"digits.my-Own_2": {"of": of}, "algorithms": ["my-Own_2"]}).experiment(
+        "digits"
+    )
+    assert experiment.algorithm("my-Own_2").of == experiment.flat("my-Own_2")["of"] == of
+    assert experiment.algorithm("fp32").of == "fp32"
+    assert [*experiment.tree()] == [*GROUPS, *experiment.algorithms]
+    assert experiment.tree()["my-Own_2"]["of"] == of
+
+
+def test_settings_of_a_variant_are_checked_as_those_of_its_algorithm():
+    variant = load_parameters(PARAMS, section()).experiment("digits").algorithm("mine")
+    assert (variant.lambda_, variant.epsilon, variant.min_bits) == (0.3, 0.02, 1)
+    own = load_parameters(PARAMS, {"digits.mine": {"of": "a.b:C", "sharpness": [1]}}).experiment("digits").flat("mine")
+    assert own["sharpness"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (section(of="fedmqp"), r"digits\.mine\.of: 'fedmqp' is not allowed; allowed: fp32, .*package\.module:Class"),
+        (section(of=3), r"digits\.mine\.of: 3 is not allowed; "),
+        (section(of=None), r"digits\.mine\.of: None is not allowed; "),
+        (section(epsilon=2), r"digits\.mine\.epsilon: 2 is not allowed; allowed: .*1"),
+        (section(min_bits=3), r"digits\.mine\.min_bits: 3 is above the smallest budget; allowed: 1 to 2"),
+        (section(lamda=2), r"unknown key 'digits\.mine\.lamda' \(value 2\); allowed there: .*lambda"),
+        ({"digits.mine": {"of": "fp32", "lambda": 1}}, r"unknown key 'digits\.mine\.lambda' \(value 1\)"),
+        ({"digits.mine": {"of": "fedmpq"}}, r"digits\.mine\.lambda is missing; digits\.mine\.epsilon is missing"),
+        ({"digits.mine": {"of": "a:B", "quantizer": "x"}}, r"digits\.mine\.quantizer: 'x' is not allowed"),
+        ({"digits.mine": {"of": "a:B", "alpha": 1}}, r"digits\.mine\.alpha: every run has this"),
+        ({"digits.mine": {"of": "a:B", "seed": 1}}, r"digits\.mine\.seed: every run has this"),
+        ({"digits.mine": {"lambda": 1}}, r"unknown key 'digits\.mine'"),
+        ({"digits.fp32": [1]}, r"digits\.fp32: \[1\] is not allowed; allowed: a group of the keys of, aggregation"),
+        ({"digits.algorithms": ["fp32"]}, r"digits\.algorithms: is a list at the top"),
+        ({"digits.algorithms": {}}, r"digits\.algorithms: is a list at the top"),
+    ],
+)
+def test_a_section_that_is_no_algorithm_is_refused_by_its_own_name(overrides, said):
+    assert re.match(f"params.yaml: {said}", refused(overrides)), refused(overrides)
+
+
+@pytest.mark.parametrize("name", ["digits-v1.1", "my digits", "-x", "2024", "Größe", 7])
+def test_names_that_dvc_cannot_use_are_refused(edited, name):
+    said = f"the name {name!r} is not allowed; allowed: letters, digits, - and _, a letter first"
+    assert (
+        refused({}, edited(lambda tree: tree["digits"].update({name: {"of": "fp32"}})))
+        == f"params.yaml: digits: {said}"
+    )
+    assert said in refused({}, edited(lambda tree: tree.update({name: tree["digits"]})))
+
+
+def test_settings_of_ones_own_algorithm_are_its_own_business():
+    """What is checked of FedMPQ (min_bits against budgets) is not of another algorithm's key of that name."""
+    parameters = load_parameters(PARAMS, {"digits.mine": {"of": "a:B", "min_bits": "few"}})
+    assert parameters.experiment("digits").flat("mine")["min_bits"] == "few"
+
+
 # Overrides
 
 
 def test_overrides_by_dotted_key(parameters):
     changed = load_parameters(PARAMS, {"digits.fedmpq.lambda": 0.7, "digits.training.rounds": 3, "alphas": [1]})
     experiment = changed.experiment("digits")
-    assert (experiment.fedmpq.lambda_, experiment.training.rounds, changed.alphas) == (0.7, 3, [1])
+    assert (experiment.algorithm("fedmpq").lambda_, experiment.training.rounds, changed.alphas) == (0.7, 3, [1])
     original = parameters.experiment("digits")
-    assert experiment.model_copy(update={"training": original.training, "fedmpq": original.fedmpq}) == original
+    assert experiment.model_copy(update={k: getattr(original, k) for k in ("training", "algorithms")}) == original
+    others = {**experiment.algorithms, "fedmpq": None}
+    assert others == {**original.algorithms, "fedmpq": None}
     assert changed.experiment("cifar10") == parameters.experiment("cifar10")
 
 
@@ -325,7 +395,7 @@ def test_an_alpha_that_is_no_concentration_is_refused(parameters, alpha):
 def test_unknown_names_are_refused_with_those_there_are(parameters):
     with pytest.raises(UserError, match=r"unknown experiment 'mnist'; allowed: digits, fashion-mnist, cifar10"):
         parameters.experiment("mnist")
-    with pytest.raises(UserError, match=r"unknown algorithm 'sgd'; allowed: fp32, fpq8, aqfl, fedmpq, pruning"):
+    with pytest.raises(UserError, match=r"unknown algorithm 'sgd'; allowed: fp32, fpq8, aqfl, fedmpq, fedmpq_plus, "):
         parameters.experiment("digits").algorithm("sgd")
 
 
@@ -341,8 +411,21 @@ def test_flat_parameters_are_those_that_determine_the_run(parameters):
     assert flat["model.budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
     keys = {f"{group}.{key}" for group, model in GROUPS.items() for key in model.model_fields}
     shared = keys - {"partition.seeds", "data.validation"}
-    assert set(flat) == {"aggregation", "lambda", "epsilon", "min_bits"} | shared
-    assert set(experiment.flat("fp32")) == {"aggregation"} | shared
+    assert set(flat) == {"of", "aggregation", "lambda", "epsilon", "min_bits"} | shared
+    assert set(experiment.flat("fp32")) == {"of", "aggregation"} | shared
+
+
+@pytest.mark.parametrize(
+    ("own", "in_force"), [(None, "full-range"), ("full-range", "full-range"), ("normal", "normal")]
+)
+def test_the_quantizer_that_is_recorded_is_the_one_in_force(own, in_force):
+    overrides = {"digits.fedmpq.quantizer": own, "digits.model.quantizer": "full-range"}
+    experiment = load_parameters(PARAMS, overrides).experiment("digits")
+    assert experiment.quantizer("fedmpq") == in_force
+    flat = experiment.flat("fedmpq")
+    assert flat["model.quantizer"] == in_force
+    assert "quantizer" not in flat
+    assert experiment.flat("aqfl")["model.quantizer"] == "full-range"
 
 
 def test_parameters_cannot_be_changed_by_accident(parameters):

@@ -63,8 +63,13 @@ def test_settings_of_the_paper(parameters, name):
     }
     for group, keys in expected.items():
         assert {key: getattr(getattr(experiment, group), key) for key in keys} == keys
-    assert all(experiment.algorithm(algorithm).aggregation == "weights" for algorithm in ALGORITHM_NAMES)
-    assert 0.02 <= experiment.fedmpq.epsilon <= 0.03
+    for algorithm in ("fp32", "fpq8", "aqfl", "fedmpq", "pruning"):
+        assert experiment.algorithm(algorithm).aggregation == "weights"
+        assert experiment.quantizer(algorithm) == "full-range"
+    assert 0.02 <= experiment.algorithm("fedmpq").epsilon <= 0.03
+    # Section 9 of the specification: a Gaussian step, changes averaged, no Lasso.
+    beyond = experiment.algorithm("fedmpq_plus")
+    assert (beyond.aggregation, experiment.quantizer("fedmpq_plus"), beyond.lambda_) == ("updates", "normal", 0)
 
 
 def test_every_number_is_annotated():

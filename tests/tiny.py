@@ -37,7 +37,7 @@ PLACES = {key: f"{group}.{key}" for group, keys in GROUPS.items() for key in key
 def write_arrays(folder):
     """A prepared set: 3 classes that differ by colour, 60 training and 30 test images of 8 x 8 pixels.
 
-    Training image 0 is white, no other one is.
+    Training image 0 is white, no other one is. It is recorded as made of source `tiny`.
     """
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -54,6 +54,8 @@ def write_arrays(folder):
     (folder / "meta.json").write_text(
         json.dumps({**meta, "train": TRAIN, "test": TEST, "source": "drawn by the tests"})
     )
+    made_with = {"source": "tiny", "image_column": None, "label_column": None, "image_size": None}
+    (folder / "made-with.json").write_text(json.dumps(made_with))
 
 
 def experiment(budgets=(2, 4, 8), **changes):

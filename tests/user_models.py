@@ -57,12 +57,6 @@ def tied(classes, image_size):
     )
 
 
-def without_relu(classes, image_size):
-    """Nothing whose activations could be quantized."""
-    inputs = 3 * image_size**2
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), nn.Tanh(), nn.Linear(16, classes))
-
-
 def no_layers(classes, image_size):
     """Nothing that could be quantized."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3))

@@ -7,14 +7,14 @@ import tiny
 import torch
 
 from fedmpq.config import Execution
+from fedmpq.engine import processes
 from fedmpq.engine.executors import Processes, Sequential, build_executor
 from fedmpq.engine.hardware import available_cores
 from fedmpq.engine.history import History
 from fedmpq.errors import UserError
 from fedmpq.federated.server import Federation
 
-# The libraries are imported once, by the process from which all workers are forked.
-multiprocessing.set_forkserver_preload(["fedmpq.federated.worker"])
+processes.start_importing()
 
 
 def outcome(setup, executor, killing=False):

@@ -10,11 +10,13 @@ from fedmpq.config import ALGORITHM_NAMES
 from fedmpq.engine import method
 from fedmpq.engine.method import SOURCE, code_digest, method_files
 from fedmpq.errors import UserError
-from pipeline import code, command
+from pipeline import command, inputs
 
 PACKAGE = SOURCE / "fedmpq"
+BASE = {"pruning": "fedmpq", "fedmpq_plus": "fedmpq", "uveqfed": "fedpaq"}
+"""Algorithms that build on another's file."""
 ROOMS = ("federated", "models", "quantization")
-BESIDE = {"seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
+BESIDE = {"extension.py", "seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def test_the_method_is_closed_and_whole(algorithm, network):
     ours, _ = names(algorithm, network)
     rooms = {path.relative_to(PACKAGE).as_posix() for room in ROOMS for path in (PACKAGE / room).rglob("*.py")}
     others = {f"federated/algorithms/{name}.py" for name in ALGORITHM_NAMES if name != algorithm}
-    if algorithm == "pruning":
-        others.remove("federated/algorithms/fedmpq.py")  # on which it builds
+    others -= {f"federated/algorithms/{BASE[algorithm]}.py"} if algorithm in BASE else set()
+    others |= {"federated/noise_balance.py"} if algorithm != "fedmpq_plus" else set()
     assert ours == (rooms | BESIDE) - others
 
 
@@ -87,6 +89,14 @@ def test_a_network_of_ones_own_brings_what_it_imports(write, network, content, p
     assert names("fp32", f"{network.replace('/', '.')}:factory") == (names("fp32")[0], expected)
 
 
+def test_an_algorithm_of_ones_own_brings_what_it_imports(write):
+    helper = write("helper.py")
+    write("mine.py", "import helper\nfrom fedmpq.federated.algorithms.fedpaq import FedPAQ")
+    ours, others = names("mine:Mine")
+    assert ours == names("fedpaq")[0]
+    assert others == {helper, helper.with_name("mine.py")}
+
+
 def test_of_a_librarys_network_its_module_alone():
     _, others = names("fp32", "torchvision.models.resnet:resnet18")
     assert [file.name for file in others] == ["resnet.py"]
@@ -104,19 +114,21 @@ def test_of_a_librarys_network_its_module_alone():
         ("beyond:factory", "relative module"),
     ],
 )
-def test_a_network_that_is_not_there_is_a_users_error(write, network, said):
+def test_what_is_not_there_is_a_users_error(write, network, said):
     write("mine.py")
     write("wrong.py", "import torch\nx = = 3\n")
     write("beyond.py", "from . import x\n")
     module = network.partition(":")[0]
-    with pytest.raises(UserError, match=rf"^model.network: cannot import '{re.escape(module)}': .*{said}"):
+    with pytest.raises(UserError, match=rf"^model\.network: cannot import '{re.escape(module)}': .*{said}"):
         method_files("fp32", network)
+    with pytest.raises(UserError, match=rf"^of: cannot import '{re.escape(module)}': .*{said}"):
+        method_files(network, "resnet8")
 
 
 def test_a_file_that_dvc_does_not_watch_is_refused():
     root, files = command.ROOT, {"mine": command.ROOT / "pipeline" / "command.py", "torch": Path("/elsewhere/t.py")}
     with pytest.raises(UserError, match=r"^pipeline/command.py is not watched by DVC; move it to extensions/"):
-        code.listed(files, [root / "extensions", root / "src" / "fedmpq"])
+        inputs.code(files, [root / "extensions", root / "src" / "fedmpq"])
     watched = {"mine": files["mine"]}
-    assert code.listed(watched, [root / "pipeline"]).keys() == watched.keys()
-    assert code.listed(watched, [root / "pipeline" / "command.py"]) == code.listed(watched, [root])
+    assert inputs.code(watched, [root / "pipeline"]).keys() == watched.keys()
+    assert inputs.code(watched, [root / "pipeline" / "command.py"]) == inputs.code(watched, [root])

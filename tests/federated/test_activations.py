@@ -74,6 +74,7 @@ def test_gradients_pass_as_if_nothing_were_quantized():
     assert inputs.grad.tolist() == [0, 2, 3, 4]
 
 
-def test_a_model_without_relu_is_refused_with_what_to_do():
-    with pytest.raises(UserError, match=r"^activation_bits: the model has no nn\.ReLU module; allowed for it: null"):
-        ActivationQuantizer(build_model("user_models:without_relu", 3, 8), 4)
+def test_a_model_without_activation_layers_is_refused_with_what_to_do():
+    said = r"^model\.activation_bits: the model has none of the layers ReLU, ReLU6, GELU, .*; allowed for it: null"
+    with pytest.raises(UserError, match=said):
+        ActivationQuantizer(build_model("user_models:linear", 3, 8), 4)

@@ -18,20 +18,22 @@ MODELS = ["user_models:perceptron", "user_models:normed", "user_models:convoluti
 class Client:
     """A model whose training a test takes step by step."""
 
-    def __init__(self, data, name, width=None, regularization=0.0, activation_bits=None, **changes):
+    def __init__(
+        self, data, name, width=None, regularization=0.0, activation_bits=None, quantizer="full-range", **changes
+    ):
         dataset = Dataset.load(data)
         self.model = build_model(name, tiny.CLASSES, dataset.image_size)
         if activation_bits:
             ActivationQuantizer(self.model, activation_bits)
         self.layout = Layout.of(self.model)
-        self.settings = tiny.experiment(**changes)
+        self.settings = tiny.experiment(**changes).training
         bits = width and ((width,) * len(self.layout.layers) if isinstance(width, int) else width)
         scales = bits and torch.stack([scale_of(w, b) for w, b in zip(self.weights(), bits, strict=True)])
-        self.training = LocalTraining(self.model, self.layout, self.settings, bits, scales, regularization)
+        self.training = LocalTraining(self.model, self.layout, self.settings, quantizer, bits, scales, regularization)
         self.optimizer = self.training.configure_optimizers()
         images, labels = (torch.from_numpy(array.copy()) for array in (dataset.train_images, dataset.train_labels))
         statistics = torch.tensor(dataset.mean), torch.tensor(dataset.std)
-        self.batches = Batches(images, labels, self.settings.training.batch_size, *statistics, ("test",))
+        self.batches = Batches(images, labels, self.settings.batch_size, *statistics, ("test",))
 
     def weights(self):
         return [self.model.get_parameter(key).detach().clone() for key in self.layout.weights]
@@ -147,7 +149,7 @@ def test_the_scale_of_one_bit_follows_the_mean_magnitude_both_ways(data):
 
 
 @pytest.mark.parametrize("quantizer", ["full-range", "normal"])
-def test_scales_are_found_by_the_quantizer_of_the_settings(data, quantizer):
+def test_scales_are_found_by_the_quantizer_that_is_asked_for(data, quantizer):
     client = Client(data, "user_models:convolutional", 4, quantizer=quantizer)
     grown = [10 * weights for weights in client.weights()]
     client.training.follow_scales(grown)
@@ -168,7 +170,7 @@ def test_mean_loss_is_over_images_not_batches(data):
         expected += F.cross_entropy(client.model(images), labels, reduction="sum").item() / tiny.TRAIN
         client.step((images, labels))
     assert client.training.mean_loss == pytest.approx(expected, rel=1e-5)
-    assert LocalTraining(client.model, client.layout, client.settings).mean_loss == 0
+    assert LocalTraining(client.model, client.layout, client.settings, "full-range").mean_loss == 0
 
 
 def test_layers_that_share_their_weights_train_as_one(data):

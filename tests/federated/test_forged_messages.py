@@ -27,6 +27,9 @@ from letters import (
 
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import HEADER, Kind, RejectedMessage, decode_answer, encode
+from fedmpq.quantization.packing import pack_layers
+from fedmpq.quantization.rounding import DitheredLattice, Nearest, Stochastic
+from fedmpq.seeding import torch_generator
 
 
 @given(
@@ -151,20 +154,27 @@ def test_a_lying_length_takes_no_memory():
 # Answers: besides, they have to fit what was asked
 
 
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 SENT = message((2, 4, 8), kind=Kind.DOWNLINK, samples=0, loss=0.0)
 SENT_FULL = message(None, kind=Kind.DOWNLINK, samples=0, loss=0.0)
 
 
 def test_an_answer_is_accepted_with_as_many_bits_or_fewer():
     for bits in ((2, 4, 8), (1, 1, 1)):
-        assert decode_answer(encode(message(bits), LAYOUT), LAYOUT, SENT, 7).bits == bits
-    assert decode_answer(encode(message(None), LAYOUT), LAYOUT, SENT_FULL, 7).bits is None
+        assert decode_answer(encode(message(bits), LAYOUT), LAYOUT, SENT, 7, SENT.bits).bits == bits
+    assert decode_answer(encode(message(None), LAYOUT), LAYOUT, SENT_FULL, 7, None).bits is None
+
+
+def test_what_is_allowed_need_not_be_what_was_given():
+    assert decode_answer(encode(message((1, 2, 3)), LAYOUT), LAYOUT, SENT_FULL, 7, (1, 2, 3)).bits == (1, 2, 3)
+    with pytest.raises(RejectedMessage, match=r"bit-widths \[1, 2, 4\] exceed the \[1, 2, 3\] allowed"):
+        decode_answer(encode(message((1, 2, 4)), LAYOUT), LAYOUT, SENT_FULL, 7, (1, 2, 3))
 
 
 @pytest.mark.parametrize(
     ("changes", "sent", "reason"),
     [
-        ({"bits": (3, 4, 8)}, SENT, r"bit-widths \[3, 4, 8\] exceed the \[2, 4, 8\] given"),
+        ({"bits": (3, 4, 8)}, SENT, r"bit-widths \[3, 4, 8\] exceed the \[2, 4, 8\] allowed"),
         ({"bits": (1, 5, 8)}, SENT, "exceed"),
         ({"bits": None}, SENT, "quantized"),
         ({"bits": (1, 1, 1)}, SENT_FULL, "quantized"),
@@ -187,4 +197,22 @@ def test_an_answer_is_accepted_with_as_many_bits_or_fewer():
 def test_an_answer_beyond_what_was_asked_is_refused(changes, sent, reason):
     answer = message(**{"bits": (1, 4, 8), **changes})
     with pytest.raises(RejectedMessage, match=reason):
-        decode_answer(encode(answer, LAYOUT), LAYOUT, sent, 7)
+        decode_answer(encode(answer, LAYOUT), LAYOUT, sent, 7, sent.bits)
+
+
+@given(
+    st.sampled_from([Nearest, Stochastic, DitheredLattice]),
+    st.tuples(*[st.integers(1, 8)] * LAYERS),
+    st.tuples(*[st.sampled_from([1.0, LARGEST_FLOAT]) | st.floats(0, LARGEST_FLOAT, width=32)] * LAYERS),
+    st.binary(min_size=WEIGHTS, max_size=WEIGHTS),
+)
+def test_whatever_the_coder_no_scale_gives_numbers_beyond_all_bounds(kind, bits, scales, codes):
+    coder = kind() if kind is Nearest else kind(torch_generator("key"))
+    data = with_body(encode(message(bits), LAYOUT), LAYERS, b"".join(map(float_bytes, scales)))
+    layers = np.frombuffer(codes, np.uint8) % 2 ** np.repeat(bits, LAYOUT.sizes)
+    packed = pack_layers(np.split(layers.astype(np.uint8), np.cumsum(LAYOUT.sizes)[:-1]), bits)
+    try:
+        answer = decode_answer(with_body(data, LAYERS * 5, packed), LAYOUT, SENT, 7, bits, coder)
+    except RejectedMessage:
+        answer = None
+    assert max(scales) > 2.0**99 if answer is None else answer.model.weights.abs().max() <= 2.0**100

@@ -24,7 +24,7 @@ widths = st.sampled_from(list(SENT))
 def receive(bits, data):
     """What the server makes of `data`: None if it is refused, else within all bounds, and it means what it says."""
     try:
-        answer = decode_answer(data, LAYOUT, SENT[bits], SAMPLES)
+        answer = decode_answer(data, LAYOUT, SENT[bits], SAMPLES, bits)
     except RejectedMessage:
         return None
     assert (answer.kind, answer.round, answer.client) == (Kind.UPLINK, 3, 5)

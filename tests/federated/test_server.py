@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from runs import content, federation
 
+from fedmpq.config import ALGORITHM_NAMES
 from fedmpq.data.batches import Batches, normalize
 from fedmpq.engine.executors import Sequential
-from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.allocation import Consensus, prune_and_grow
 from fedmpq.federated.messages import Kind, decode
 from fedmpq.federated.server import Federation, ServerState
 from fedmpq.models import build_model
@@ -118,23 +119,24 @@ def test_bytes_are_the_lengths_of_what_travelled(data):
 
 def test_clients_get_what_the_algorithm_allocates_and_send_no_more_back(data):
     run = federation(data, "fedmpq", fedmpq={"lambda": 3.0, "epsilon": 0.05, "min_bits": 1}, rounds=3, local_epochs=4)
-    total, state, pruned = sum(run.layout.sizes), None, 0
+    total, view, pruned = sum(run.layout.sizes), run.view(run.initial), 0
     for record in run.rounds():
         for client in record.clients:
             budget = run.experiment.model.budgets[client.client]
-            assert client.given == run.algorithm.allocate(run.layout.sizes, budget, state)
+            assert client.given == run.algorithm.allocate(view, budget)
             assert sum(s * b for s, b in zip(run.layout.sizes, client.given, strict=True)) <= Fraction(budget) * total
             assert all(1 <= left <= given for left, given in zip(client.left, client.given, strict=True))
             pruned += client.given != client.left
-        state = record.state.consensus
+        view = run.view(record.state)
     assert pruned
 
 
 def test_consensus_of_a_round_reaches_the_next(data):
     run = federation(data, "fedmpq")
-    consensus = Consensus((8, 1), (0, 0))
-    message = decode(run.downlink(ServerState(4, run.initial.model, consensus), 5, 1), run.layout, Kind.DOWNLINK, 5, 1)
-    assert message.bits == run.algorithm.allocate(run.layout.sizes, 4, consensus)
+    consensus = Consensus((1, 8), (0, 0))
+    state = ServerState(4, run.initial.model, consensus)
+    message = decode(run.downlink(state, run.view(state), 5, 1), run.layout, Kind.DOWNLINK, 5, 1)
+    assert message.bits == tuple(prune_and_grow(run.layout.sizes, 4, consensus, 1)) != (4, 4)
     assert message.model.remainder.tolist() == run.initial.model.remainder.tolist()
 
 
@@ -148,7 +150,7 @@ def test_the_first_model_is_that_of_the_seed(data):
 # The same and not the same
 
 
-@pytest.mark.parametrize("algorithm", ["fp32", "fpq8", "aqfl", "fedmpq", "pruning"])
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
 def test_the_same_seed_gives_the_same_bytes_and_another_differs(data, algorithm):
     def last(seed):
         *_, record = federation(data, algorithm, seed=seed, activation_bits=4).rounds()
@@ -192,7 +194,7 @@ def test_evaluation_at_bit_widths_is_of_the_model_that_a_device_runs(data):
     full = run.evaluate(record.state.model, 2)
     assert full == (record.accuracy, record.loss)
     coarse = run.evaluate(record.state.model, 2, (2, 2))
-    message = decode(run.downlink(record.state, 3, 0), run.layout, Kind.DOWNLINK, 3, 0)
+    message = decode(run.downlink(record.state, run.view(record.state), 3, 0), run.layout, Kind.DOWNLINK, 3, 0)
     assert message.bits == (2, 2)
     assert coarse == run.evaluate(message.model, 2)
     assert coarse[1] != full[1]

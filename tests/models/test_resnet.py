@@ -91,7 +91,7 @@ def test_a_factory_of_the_users_own():
     "name", ["resnet", "resnet9", "resnet2", "resnet0", "resnet21", "vgg16", "Resnet20", "resnet20 "]
 )
 def test_unknown_networks_are_refused_with_what_is_allowed(name):
-    with pytest.raises(UserError, match=rf"^model: '{name}' is not allowed; allowed: resnet"):
+    with pytest.raises(UserError, match=rf"^model\.network: '{name}' is not allowed; allowed: resnet"):
         build_model(name, 10, 32)
 
 
@@ -108,10 +108,12 @@ def test_unknown_networks_are_refused_with_what_is_allowed(name):
     ],
 )
 def test_a_factory_that_is_not_there_is_named(name):
-    with pytest.raises(UserError, match=rf"^model: .*{name.replace('.', '[.]')}"):
+    with pytest.raises(UserError, match=rf"^model\.network: .*{name.replace('.', '[.]')}"):
         build_model(name, 10, 32)
 
 
 def test_a_factory_that_returns_no_network_is_refused():
-    with pytest.raises(UserError, match=r"^model: 'user_models:number' returns int; allowed: a torch\.nn\.Module"):
+    with pytest.raises(
+        UserError, match=r"^model\.network: 'user_models:number' returns int; allowed: a torch\.nn\.Module"
+    ):
         build_model("user_models:number", 10, 32)

@@ -98,8 +98,15 @@ def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     assert contents(root / "data/partitions") == before
 
 
-def test_partition_before_prepare_is_told_what_to_do(project, capsys):
-    assert "data/prepared/digits is missing; make it with: dvc repro" in refused(partition, capsys)
+def test_partition_before_prepare_makes_the_same_of_arrays_of_its_own(project, capsys):
+    root, _ = project
+    run(partition)
+    assert "data/prepared/digits is not of these parameters: making checkpoints/inputs/" in capsys.readouterr().out
+    first = contents(root / "data/partitions")
+    run(prepare)
+    run(partition)
+    assert "making" not in capsys.readouterr().out
+    assert contents(root / "data/partitions") == first
 
 
 def test_an_unknown_experiment_is_refused(project, capsys):

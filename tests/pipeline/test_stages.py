@@ -35,12 +35,16 @@ def test_no_stage_names_what_is_not_there():
 
 
 def test_dvc_watches_the_method():
-    watched = [ROOT / name for name in STAGES["code"]["deps"]]
+    watched = [ROOT / name for name in STAGES["inputs"]["deps"]]
     for algorithm in ALGORITHM_NAMES:
         files = method_files(algorithm, "resnet8").values()
         assert not [file for file in files if not any(file.is_relative_to(place) for place in watched)]
     assert ROOT / "src" == SOURCE
-    assert "data/code/${item.experiment}/${item.algorithm}.json" in STAGES["train"]["deps"]
+    assert {ROOT / "data/raw", ROOT / "extensions"} <= {*watched}
+    digests = "data/inputs/${item.experiment}"
+    assert STAGES["inputs"]["outs"] == [digests]
+    assert f"{digests}/${{item.algorithm}}.json" in STAGES["train"]["deps"]
+    assert f"{digests}/raw.json" in STAGES["prepare"]["deps"]
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from fedmpq.config.settings import Settings
 
 MAX_BITS = 8
+RUN = ("algorithm", "alpha", "seed")
+"""What is recorded of every run beside the parameters of its experiment and what its algorithm has of its own."""
 Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 Quantizer = Literal["full-range", "normal"]
 
@@ -37,6 +39,12 @@ class OwnSettings(AlgorithmSettings):
     """An algorithm of the user's own: what else it has it checks itself."""
 
     model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _recorded_as_its_own(self) -> "OwnSettings":
+        if taken := [name for name in RUN if name in self.model_extra]:
+            raise ValueError(f"{taken[0]}: every run has this; allowed: another name for what the algorithm has")
+        return self
 
 
 TYPES: dict[str, type[AlgorithmSettings]] = {

@@ -9,6 +9,7 @@ from fedmpq.config.algorithms import (
     MAX_BITS,
     AlgorithmSettings,
     Bits,
+    FedMPQSettings,
     Quantizer,
     Section,
     settings_type,
@@ -135,15 +136,13 @@ class Experiment(Settings):
             return tree
         groups, found = {}, {}
         for name, section in tree.items():
-            of = section.get("of", name) if isinstance(section, dict) else None
-            if name not in GROUPS and isinstance(of, str) and settings_type(of):
+            if name not in GROUPS and (of := _algorithm(name, section)):
                 check_name(name)
                 found[name] = {"of": of, **section}
-            elif name not in GROUPS and of not in (None, name):
-                raise ValueError(f"{name}.of: {of!r} is not allowed; allowed: {', '.join(ALGORITHM_NAMES)},"
-                                 " or package.module:Class of your own")  # fmt: skip
             elif section is not None:
                 groups[name] = section
+        if "algorithms" in groups:
+            raise ValueError("algorithms: is a list at the top; in an experiment each algorithm has its own section")
         return {**groups, "algorithms": found}
 
     @model_validator(mode="after")
@@ -158,7 +157,7 @@ class Experiment(Settings):
                 f"participation.min_answers: {answers} is not allowed; allowed: 1 to {self.asked}, those asked"
             )
         for name, settings in self.algorithms.items():
-            if getattr(settings, "min_bits", 1) > min(budgets):
+            if isinstance(settings, FedMPQSettings) and settings.min_bits > min(budgets):
                 raise ValueError(
                     f"{name}.min_bits: {settings.min_bits} is above the smallest budget; allowed: 1 to {min(budgets):g}"
                 )
@@ -189,7 +188,8 @@ class Experiment(Settings):
     def tree(self) -> dict[str, Any]:
         """The section as params.yaml has it."""
         tree = self.model_dump(by_alias=True)
-        return {**tree, **tree.pop("algorithms")}
+        algorithms = tree.pop("algorithms")
+        return {**tree, **algorithms}
 
     def flat(self, algorithm: str) -> dict[str, Any]:
         """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
@@ -199,6 +199,22 @@ class Experiment(Settings):
             del shared[key]
         own = {key: value for key, value in tree[algorithm].items() if key != "quantizer"}
         return shared | {"model.quantizer": self.quantizer(algorithm)} | own
+
+
+def _algorithm(name: str, section: Any) -> str | None:
+    """What algorithm `section` is of; None: it is no section of one."""
+    if not isinstance(section, dict):
+        if section is not None and name in ALGORITHM_NAMES:
+            keys = (field.alias or key for key, field in settings_type(name).model_fields.items())
+            raise ValueError(f"{name}: {section!r} is not allowed; allowed: a group of the keys {', '.join(keys)}")
+        return None
+    of = section.get("of", name)
+    if isinstance(of, str) and settings_type(of):
+        return of
+    if "of" in section:
+        raise ValueError(f"{name}.of: {of!r} is not allowed; allowed: {', '.join(ALGORITHM_NAMES)},"
+                         " or package.module:Class of your own")  # fmt: skip
+    return None
 
 
 GROUPS = {name: field.annotation for name, field in Experiment.model_fields.items() if name != "algorithms"}

@@ -15,6 +15,8 @@ from fedmpq.errors import UserError
 
 LISTS_AND_TOOLS = ("experiments", "algorithms", "alphas", "execution", "tune")
 """What stands at the top of params.yaml beside `defaults` and the experiments."""
+UNWRITTEN = {0: ("sections",), 2: ("algorithms", "float", "int"), 4: TAGS}
+"""Parts of pydantic's path to a fault that are no keys of params.yaml, by their place in it."""
 
 
 class Execution(Settings):
@@ -25,7 +27,7 @@ class Execution(Settings):
     executor: Literal["sequential", "processes", "ray"] = "processes"
     """Clients of a round one after another, in a pool of single-threaded processes, or on a Ray cluster."""
     workers: Positive | None = None
-    """Number of workers; null: one for each core (of the cluster)."""
+    """At most so many workers, and no more than there are tasks, cores and memory for; null: that, but 4 on a GPU."""
     ray_address: str | None = None
     """Head of an existing Ray cluster; null: start one on this machine."""
 
@@ -116,7 +118,7 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
 
 
 def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
-    """`["training.rounds=3", "execution.workers=1"]` as dotted keys with YAML values, below `section` or `execution`."""
+    """`["training.rounds=3"]` as dotted keys with YAML values, below `section` unless they are of `execution`."""
     overrides = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -170,7 +172,7 @@ def _validated(model: type[Settings], tree: dict[str, Any]) -> Any:
 
 def _explain(error: dict[str, Any]) -> str:
     """One line for one fault: the key, the value, what is allowed."""
-    path = [part for part in error["loc"] if part not in ("sections", "algorithms", "float", "int", *TAGS)]
+    path = [part for place, part in enumerate(error["loc"]) if part not in UNWRITTEN.get(place, ())]
     key, value = ".".join(map(str, path)), error["input"]
     if error["type"] == "extra_forbidden":
         where = _place(path) or f"allowed there: {', '.join(_keys_beside(path))}"

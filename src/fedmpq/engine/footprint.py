@@ -1,11 +1,14 @@
-"""How much memory a run will take, about: to be told before it begins."""
+"""How many workers a run has and how much memory they take, about: to be told before it begins."""
+
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 
 from fedmpq.config import Execution
-from fedmpq.engine.hardware import available_cores
+from fedmpq.engine.hardware import available_cores, available_memory
 from fedmpq.federated.setup import Setup
+from fedmpq.federated.tasks import EVALUATION_CHUNK
 
 MAIN = 830 * 2**20
 """Bytes of the libraries: of the process that is the server, and of the one from which workers are forked."""
@@ -13,19 +16,33 @@ WORKER = 270 * 2**20
 """Bytes that a worker adds before it has seen an image of its own."""
 OVERHEAD = 1.25
 """A training step takes so much more than the outputs of the modules, which it keeps for the gradient."""
+ON_GPU = 4
+"""Workers that share a GPU: more would only take its memory."""
 
 
 def expected_memory(setup: Setup, execution: Execution) -> float:
     """Bytes that the processes of a run take together at their peak, to about a fifth."""
+    return MAIN + workers(setup, execution) * _worker_memory(setup)
+
+
+def workers(setup: Setup, execution: Execution) -> int:
+    """How many clients are trained at a time: as many as asked for, if there are tasks, cores and memory for them."""
+    if execution.executor == "sequential":
+        return 1
+    tasks = max(setup.experiment.asked, ceil(len(setup.evaluation_images[1]) / EVALUATION_CHUNK))
+    if execution.ray_address:  # Its machines are others.
+        return min(execution.workers or tasks, tasks)
+    cores = available_cores()
+    wanted = execution.workers or (ON_GPU if setup.device.type == "cuda" else cores)
+    room = (available_memory() - MAIN) / _worker_memory(setup)
+    return max(1, min(wanted, tasks, cores, int(room)))
+
+
+def _worker_memory(setup: Setup) -> float:
+    """Bytes that a worker takes at its peak."""
     model, _, _ = setup.build_model()
     values = setup.experiment.training.batch_size * outputs(model, setup.dataset.image_size)
-    size = 2 if setup.precision == "bfloat16" else 4
-    return MAIN + workers(execution) * (WORKER + OVERHEAD * size * values)
-
-
-def workers(execution: Execution) -> int:
-    """How many clients this machine trains at a time."""
-    return 1 if execution.executor == "sequential" else execution.workers or available_cores()
+    return WORKER + OVERHEAD * (2 if setup.precision == "bfloat16" else 4) * values
 
 
 def outputs(model: nn.Module, image_size: int) -> int:

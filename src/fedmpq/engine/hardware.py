@@ -1,17 +1,25 @@
 """Where and in which arithmetic to compute."""
 
 import ctypes
-import os
 import platform
 import sys
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
+import psutil
 import torch
 from joblib import cpu_count
 
 # Numbers of mallopt's options in malloc.h.
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**30
+CGROUP = Path("/sys/fs/cgroup")
+CONTAINERS = (
+    ("memory.max", "memory.stat", "anon"),
+    ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"),
+)
+"""Where a container's limit of memory stands, and what it uses of it, in either version of control groups."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -40,6 +48,17 @@ def available_cores() -> int:
     return cpu_count()
 
 
+@cache
+def available_memory() -> int:
+    """Bytes that processes could take when this was first asked, a container's limit counted."""
+    free = psutil.virtual_memory().available
+    for limit, usage, key in CONTAINERS:
+        with suppress(OSError, ValueError):  # There is none, or it has no limit.
+            used = dict(line.split() for line in (CGROUP / usage).read_text().splitlines())[key]
+            free = min(free, int((CGROUP / limit).read_text()) - int(used))
+    return free
+
+
 def keep_memory() -> None:
     """Let this process keep the memory that it frees.
 
@@ -53,11 +72,10 @@ def keep_memory() -> None:
 
 def describe(device: torch.device) -> dict[str, str | int | float]:
     """Processor, cores, memory (GiB) and device, for whoever reads a time."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
         "cores": available_cores(),
-        "memory_gib": round(memory, 1),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,
     }

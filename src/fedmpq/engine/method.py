@@ -10,6 +10,7 @@ from fedmpq.errors import UserError
 from fedmpq.files import sha256
 
 SOURCE = Path(__file__).parents[2]
+"""The folder from which this package is imported."""
 ENTRIES = ("fedmpq.federated.server", "fedmpq.federated.worker")
 CHECKED_INPUT = ("fedmpq.config", "fedmpq.errors", "fedmpq.files")
 """Modules that the method imports though they determine nothing: parameters are part of a fingerprint by value."""
@@ -31,8 +32,8 @@ def method_files(algorithm: str, network: str) -> dict[str, Path]:
     """
     ours = [] if ":" in algorithm else [f"fedmpq.federated.algorithms.{algorithm}"]
     found = _closure([*ENTRIES, *ours], [])
-    for name in (algorithm, network):
-        found |= _own_files(name.partition(":")[0]) if ":" in name else {}
+    for key, name in (("of", algorithm), ("model.network", network)):
+        found |= _own_files(name.partition(":")[0], key) if ":" in name else {}
     return dict(sorted(found.items()))
 
 
@@ -41,8 +42,8 @@ def code_digest(algorithm: str, network: str) -> str:
     return sha256(*method_files(algorithm, network).values())
 
 
-def _own_files(module: str) -> dict[str, Path]:
-    """A module of the user's own, and what it imports from beside it; of a library that module alone."""
+def _own_files(module: str, key: str) -> dict[str, Path]:
+    """A module that the parameter `key` names, and what it imports from beside it; of a library that module alone."""
     try:
         top = find_spec(module.partition(".")[0]) if module else None
         places = (top.submodule_search_locations or [top.origin]) if top else []
@@ -52,7 +53,7 @@ def _own_files(module: str) -> dict[str, Path]:
             raise ImportError("there is no such module")
         return {module: file} if LIBRARIES.intersection(file.parts) else _closure([module], folders)
     except (ImportError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot import {module!r}: {error}") from error
+        raise UserError(f"{key}: cannot import {module!r}: {error}") from error
 
 
 def _closure(pending: list[str], folders: list[Path]) -> dict[str, Path]:

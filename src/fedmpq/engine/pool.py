@@ -7,18 +7,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fedmpq.engine.hardware import keep_memory
+from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import Failure, Task, TaskFailed
 
 MAX_ATTEMPTS = 3
 """A task whose worker dies is tried so often before it counts as failed."""
-
-
-@dataclass(frozen=True)
-class Crash:
-    """An error that is no failure of a client but a fault of the program."""
-
-    trace: str
 
 
 @dataclass(frozen=True)
@@ -28,21 +23,42 @@ class Died:
     cause: str
 
 
-def carry_out(task: Task, run: Callable[[Task], Any]) -> Any:
-    """What `run` makes of the task, a `Failure`, or a `Crash`."""
+def new_worker(setup: Setup) -> Any:
+    """A `Worker` in a process of its own."""
+    from fedmpq.federated.worker import Worker
+
+    keep_memory()
+    return Worker(setup)
+
+
+def carrier(build: Callable[[Any], Any], argument: Any) -> Callable[[Task], Any]:
+    """What carries out tasks with the worker that `build` makes of `argument`; if it fails, each ends with its error."""
+    worker = carry_out(build, argument)
+    return (lambda task: worker) if isinstance(worker, Exception) else lambda task: carry_out(worker.run, task)
+
+
+def carry_out(run: Callable[[Any], Any], argument: Any) -> Any:
+    """What `run` makes of `argument`: its result, a `Failure`, or the error that ends the run."""
     try:
-        return run(task)
+        return run(argument)
     except TaskFailed as error:
         return Failure(str(error))
+    except UserError as error:
+        return error
     except Exception:
-        return Crash(traceback.format_exc())
+        return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
 
 
 def checked(outcome: Any) -> Any:
-    """`outcome`, unless it is a `Crash`: then an error."""
-    if isinstance(outcome, Crash):
-        raise RuntimeError(f"a worker failed:\n{outcome.trace}")
+    """`outcome`, unless it is an error: that is raised."""
+    if isinstance(outcome, Exception):
+        raise outcome
     return outcome
+
+
+def not_ready(cause: str) -> UserError:
+    """The error that ends a run whose worker is gone before it took a task: so would be the next."""
+    return UserError(f"a worker ended before it was ready: {cause}")
 
 
 class Pool(ABC):
@@ -66,7 +82,7 @@ class Pool(ABC):
 
     @abstractmethod
     def _completed(self) -> Iterator[tuple[Hashable, Any]]:
-        """Wait for a busy worker; yield keys with outcomes, `Died` among them."""
+        """Wait for a busy worker; yield keys with outcomes as of `carry_out`, and `Died`."""
 
     @abstractmethod
     def _stop(self, worker: Any) -> None:

@@ -19,7 +19,7 @@ def write_results(cell: Cell, histories: Sequence[History], execution: Execution
         **describe(cell.device),
         "precision": cell.precision,
         "executor": execution.executor,
-        "workers": workers(execution),
+        "workers": None if execution.ray_address else workers(cell.setup(histories[0].seed), execution),
     }
     metrics = {
         "experiment": cell.name,

@@ -145,7 +145,7 @@ def decode_answer(
     if message.loss < 0:
         raise RejectedMessage(f"the loss is {message.loss}; allowed: 0 or more")
     numbers = torch.cat([message.model.weights, message.model.remainder, torch.tensor([message.loss])])
-    if numbers.abs().max() > LARGEST:
+    if not numbers.abs().max() <= LARGEST:  # NaN is not, either.
         raise RejectedMessage(f"it has the number {float(numbers.abs().max()):g}; allowed: up to {LARGEST:g}")
     return message
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,6 +47,7 @@ def quiet_lightning() -> Iterator[None]:
 def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
     """Lightning's trainer for one client, with nothing around the training itself."""
     return Trainer(
+        plugins=[LightningEnvironment()],  # Named, it does not look for a launcher's variables.
         accelerator=device.type,
         devices=1,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
@@ -98,26 +100,32 @@ class Worker:
             received.scales,
             setup.algorithm.regularization(),
         )
+        self._fit(training, key)
+        trained = self.layout.flatten(self.model)
+        if not (math.isfinite(training.mean_loss) and trained.is_finite()):
+            raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
+        return encode(self._answer(training, trained, received), self.layout, setup.answer_coder(*key))
+
+    def _fit(self, training: LocalTraining, key: tuple[int, int]) -> None:
+        setup, epochs = self.setup, self.setup.experiment.training.local_epochs
         with forked_rng(setup.seed, "training", *key), quiet_lightning():
             try:
-                trainer(setup.device, setup.precision, setup.experiment.training.local_epochs).fit(
-                    training, self._batches(key)
-                )
+                trainer(setup.device, setup.precision, epochs).fit(training, self._batches(key))
             except FloatingPointError as error:
                 raise TaskFailed(f"training diverged: {error}") from error
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
                 raise UserError(
-                    f"client {task.client}: the model cannot train on a batch of one image, since batch norm has no"
+                    f"client {key[1]}: the model cannot train on a batch of one image, since batch norm has no"
                     " deviation of one value; set partition.min_samples and training.batch_size above 1"
                 ) from error
+            except SystemExit as end:
+                if isinstance(end.__context__, KeyboardInterrupt):  # Of which Lightning has made an exit.
+                    raise KeyboardInterrupt from end
+                raise
             finally:
                 self.model.to(setup.device)  # The trainer leaves it on the CPU.
-        trained = self.layout.flatten(self.model)
-        if not (math.isfinite(training.mean_loss) and trained.is_finite()):
-            raise TaskFailed(f"training diverged: mean loss {training.mean_loss}")
-        return encode(self._answer(training, trained, received), self.layout, setup.answer_coder(*key))
 
     def _answer(self, training: LocalTraining, trained: FlatModel, received: Message) -> Message:
         client, sizes, algorithm = received.client, self.layout.sizes, self.setup.algorithm
