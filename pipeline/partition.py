@@ -52,11 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = Dataset.load(command.ROOT / "data" / "prepared" / name)
     with replacing(command.ROOT / "data" / "partitions" / name) as temporary:
         for alpha in sorted({*parameters.alphas, *FIGURE_ALPHAS}):
-            label = parameters.alpha_label(alpha)
-            typical = write_partitions(
-                dataset, experiment, alpha, alpha in parameters.alphas, temporary / f"alpha-{label}"
-            )
-            print(f"{name}, alpha {label}: 90 % of a client's images are of {typical:g} classes (median)")
+            label, trained = parameters.alpha_label(alpha), alpha in parameters.alphas
+            typical = write_partitions(dataset, experiment, alpha, trained, temporary / f"alpha-{label}")
+            if trained:
+                print(f"{name}, alpha {label}: 90 % of a client's images are of {typical:g} classes (median)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Train one algorithm at one alpha, for each seed: results/<experiment>/<algorithm>/alpha-<alpha>/."""
 
 import argparse
-import json
 import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,16 +67,16 @@ def start_importing(parameters: Parameters) -> None:
 
 def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
     """Raise UserError if `out` holds results of other parameters."""
-    path = out / "metrics.json"
-    if overwrite or not path.exists():
+    from fedmpq.engine.results import FILES, read_run
+
+    if overwrite or not any((out / name).exists() for name in FILES):
         return
     try:
-        found = json.loads(path.read_text())
-        same = found["fingerprint"] == cell.fingerprint
+        found = read_run(out)
+    except UserError as error:
+        raise UserError(f"{error}, or replace it with --overwrite") from error
+    if found["fingerprint"] != cell.fingerprint:
         theirs, ours = found["parameters"], cell.flat_parameters
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, or replace it with --overwrite") from error
-    if not same:
         changed = [
             f"{key} {theirs.get(key)} -> {ours.get(key)}"
             for key in sorted({*theirs, *ours})

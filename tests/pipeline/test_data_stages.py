@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -16,15 +17,16 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of its own; returns its folder and a function that sets parameters of `digits`."""
+    """A project of its own; returns its folder and a function that sets parameters of `digits`, by group."""
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
-    def configure(alphas=(0.5, 1.0), **values):
+    def configure(alphas=(0.5, 1.0), **groups):
         yaml = YAML()
         tree = yaml.load(PARAMS)
         tree.update(experiments=["digits"], alphas=list(alphas))
-        tree["digits"].update(values)
+        for group, values in groups.items():
+            tree["digits"][group].update(values)
         yaml.dump(tree, tmp_path / "params.yaml")
 
     configure()
@@ -52,7 +54,7 @@ def refused(stage, capsys):
 
 def test_both_stages_on_digits(project):
     root, configure = project
-    configure(train_samples=300, seeds=[3, 4], min_samples=5)
+    configure(data={"train_samples": 300}, partition={"seeds": [3, 4], "min_samples": 5})
     run(prepare)
     run(partition)
     dataset = Dataset.load(root / "data/prepared/digits")
@@ -84,16 +86,28 @@ def test_the_same_parameters_give_the_same_bytes(project):
 
 def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     root, configure = project
-    configure(alphas=[5], min_samples=100, max_redraws=100)
+    configure(alphas=[5], partition={"min_samples": 100, "max_redraws": 100})
     run(prepare)
     run(partition)
     folder = root / "data/partitions/digits"
     smallest = {a: np.diff(Partition.load(folder / f"alpha-{a}/seed-0.npz").offsets).min() for a in (0.1, 5)}
     assert smallest[0.1] < 100 <= smallest[5]
     before = contents(root / "data/partitions")
-    configure(alphas=[0.1], min_samples=100, max_redraws=10)
+    configure(alphas=[0.1], partition={"min_samples": 100, "max_redraws": 10})
     assert "alpha 0.1: in 11 draws none gave each of the 10 clients at least 100 images" in refused(partition, capsys)
     assert contents(root / "data/partitions") == before
+
+
+@pytest.mark.parametrize("alphas", [[0.5, 1.0], [5], [0.3]])
+def test_only_what_was_asked_for_is_told_of(project, capsys, alphas):
+    root, configure = project
+    configure(alphas=alphas)
+    run(prepare)
+    capsys.readouterr()
+    run(partition)
+    assert re.findall(r"alpha (\S+):", capsys.readouterr().out) == [str(alpha) for alpha in alphas]
+    drawn = {float(folder.name.removeprefix("alpha-")) for folder in (root / "data/partitions/digits").iterdir()}
+    assert drawn == {*alphas, *partition.FIGURE_ALPHAS}
 
 
 def test_partition_before_prepare_is_told_what_to_do(project, capsys):
@@ -108,7 +122,7 @@ def test_an_unknown_experiment_is_refused(project, capsys):
 
 def test_raw_data_are_found_from_a_temporary_copy_of_the_repository(project, monkeypatch, tmp_path_factory, capsys):
     root, configure = project
-    configure(data="mine", image_size=None)
+    configure(data={"source": "mine", "image_size": None})
     original = tmp_path_factory.mktemp("original")
     monkeypatch.setenv("DVC_ROOT", str(original))
     assert f"in {original}/data/raw/mine/" in refused(prepare, capsys)
