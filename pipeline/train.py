@@ -1,7 +1,6 @@
 """Train one algorithm at one alpha, for each seed: results/<experiment>/<algorithm>/alpha-<alpha>/."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,16 +66,16 @@ def start_importing(parameters: Parameters) -> None:
 
 def holds_results(cell: "Cell", out: Path) -> bool:
     """Whether `out` holds the results of `cell`. Raises UserError if they are those of other parameters."""
-    path = out / "metrics.json"
-    if not path.exists():
+    from fedmpq.engine.results import FILES, read_run
+
+    if not any((out / name).exists() for name in FILES):
         return False
     try:
-        found = json.loads(path.read_text())
-        same = found["fingerprint"] == cell.fingerprint
+        found = read_run(out)
+    except UserError as error:
+        raise UserError(f"{error}, or replace it with --overwrite") from error
+    if found["fingerprint"] != cell.fingerprint:
         theirs, ours = found["parameters"], cell.flat_parameters
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, or replace it with --overwrite") from error
-    if not same:
         changed = [
             f"{key} {theirs.get(key)} -> {ours.get(key)}"
             for key in sorted({*theirs, *ours})
@@ -84,7 +83,7 @@ def holds_results(cell: "Cell", out: Path) -> bool:
         ]
         difference = ", ".join(changed) or "the code, the partition or the arithmetic"
         raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
-    return all((out / name).exists() for name in ("rounds.csv", "bits.csv"))
+    return all((out / name).exists() for name in FILES)
 
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:

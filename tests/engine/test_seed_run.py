@@ -37,7 +37,7 @@ def results(cell, folder, runs):
     """Names and contents of the results, without what differs from run to run."""
     write_results(cell, [run.history for run in runs], HERE, folder)
     rounds = pd.read_csv(folder / "rounds.csv").drop(columns=NOT_REPEATED).to_csv()
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "run.json").read_text())
     metrics.pop("seconds_per_round")
     return rounds, (folder / "bits.csv").read_text(), metrics, [run.model_file.read_bytes() for run in runs]
 

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedmpq.engine.results import FILES
 from fedmpq.errors import UserError
 from pipeline.train import holds_results
 
@@ -14,9 +15,25 @@ def cell():
 
 def write(folder, fingerprint="abc", **changes):
     parameters = {"training.rounds": 3, "lambda": 0.1} | changes
-    (folder / "metrics.json").write_text(json.dumps({"fingerprint": fingerprint, "parameters": parameters}))
-    (folder / "rounds.csv").touch()
-    (folder / "bits.csv").touch()
+    accuracy = {"mean": 0.5, "std": None, "seed-0": 0.5}
+    run = {
+        "experiment": "digits",
+        "algorithm": "fedmpq",
+        "alpha": 0.5,
+        "seeds": [0],
+        "rounds": 3,
+        "final_accuracy": accuracy,
+        "best_accuracy": accuracy,
+        "average_bits": {"given": 3, "left": 3},
+        "bytes_per_client_and_round": {"uplink": 1, "downlink": 1, "nominal": 1},
+        "seconds_per_round": 1,
+        "hardware": {},
+        "parameters": parameters,
+        "partition": {"seed-0": "0"},
+        "fingerprint": fingerprint,
+    }
+    for name in FILES:
+        (folder / name).write_text(json.dumps(run) if name == "run.json" else "")
 
 
 def test_the_same_training_is_done(cell, tmp_path):
@@ -49,6 +66,6 @@ def test_results_of_other_parameters_are_kept(cell, tmp_path, changes, differenc
 @pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": "abc"}'])
 def test_damaged_results_are_named(cell, tmp_path, content):
     write(tmp_path)
-    (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(UserError, match=r"metrics\.json is damaged"):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json is broken: .*, or replace it with --overwrite$"):
         holds_results(cell, tmp_path)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fedmpq import tracking
+from fedmpq.engine.history import EVENTS
 from fedmpq.tracking.connection import connect
 
 BUDGETS = [2, 4]
@@ -40,6 +41,8 @@ def round_row(seed, number):
         "train_loss": 1 / (7 * number),
         "uplink_bytes": 1000 * number,
         "downlink_bytes": 1100 * number,
+        **dict.fromkeys(EVENTS, 1),
+        "simulated_seconds": 2.0,
         "seconds": 0.1 * number,
     }
 
@@ -80,11 +83,12 @@ def results_of(root, algorithm="fedmpq", alpha="0.5", seeds=(0, 1), rounds=3):
         "average_bits": {"given": 3.0, "left": 2.5},
         "bytes_per_client_and_round": {"uplink": 100, "downlink": 110, "nominal": 90},
         "seconds_per_round": 0.2,
+        "hardware": {"processor": "any"},
         "parameters": parameters(algorithm, alpha, rounds),
         "partition": {f"seed-{seed}": f"{seed}" * 64 for seed in seeds},
         "fingerprint": f"{algorithm}-{alpha}-{rounds}",
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run.json").write_text(json.dumps(metrics))
     return folder
 
 

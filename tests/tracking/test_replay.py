@@ -128,11 +128,11 @@ def test_a_deleted_run_stays_deleted(root, cell):
     "damage",
     [
         ("rounds.csv", None),
-        ("metrics.json", '{"seeds": ['),
-        ("metrics.json", '{"seeds": [0]}'),
-        ("metrics.json", '{"experiment": "digits", "seeds": [0]}'),
-        ("metrics.json", '{"experiment": "digits", "seeds": 3}'),
-        ("metrics.json", "[]"),
+        ("run.json", '{"seeds": ['),
+        ("run.json", '{"seeds": [0]}'),
+        ("run.json", '{"experiment": "digits", "seeds": [0]}'),
+        ("run.json", '{"experiment": "digits", "seeds": 3}'),
+        ("run.json", "[]"),
         ("rounds.csv", ""),
         ("bits.csv", "seed,round\n0,1\n"),
         ("bits.csv", b"\xff\xfe"),
@@ -146,7 +146,7 @@ def test_damaged_results_are_named_and_passed_over(root, cell, capsys, damage):
     cell.results(root, seeds=[0])
     assert tracking.replay(root / "results", root) == ["digits: fedmpq alpha-0.5 seed 0"]
     error = capsys.readouterr().err
-    assert error.startswith(f"warning: results in {folder} are incomplete or damaged (")
+    assert error.startswith(f"warning: {folder}/{name} is broken: ")
     assert error.count("\n") == 1
     assert [run.info.run_name for run in cell.runs(root)] == ["fedmpq alpha=0.5 seed=0"]
 

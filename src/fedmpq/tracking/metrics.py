@@ -39,7 +39,7 @@ class Training:
     """Everything that determines the result, by dotted key."""
     partition: str = ""
     fingerprint: str = ""
-    """Digests as in metrics.json; by the fingerprint an unfinished run is known again."""
+    """Digests as in run.json; by the fingerprint an unfinished run is known again."""
 
     @property
     def tags(self) -> dict[str, str]:
@@ -83,7 +83,7 @@ def round_metrics(row: Mapping[str, Any], bits: Iterable[Mapping[str, Any]] = ()
 
 
 def summary_metrics(metrics: Mapping[str, Any], seed: int) -> dict[str, float]:
-    """What is logged of a whole run: `metrics` is the content of its metrics.json."""
+    """What is logged of a whole run: `metrics` is the content of its run.json."""
     per_round = metrics["bytes_per_client_and_round"]
     return _finite(
         {

@@ -1,15 +1,14 @@
 """Bring results that are on disk into MLflow, and tie runs to the results that were written from them."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from fedmpq.engine.results import BITS, ROUNDS, read_run, read_table
 from fedmpq.errors import UserError
 from fedmpq.files import sha256
 from fedmpq.tracking.connection import Connection, connect
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
 
+TABLES = {"rounds.csv": ROUNDS, "bits.csv": BITS}
+RECORDED = ("run.json", *TABLES)
+"""The files whose digest tells results apart."""
 BitsFigure = Callable[[pd.DataFrame], "Figure"]
 """Draws the rows of bits.csv of one seed."""
 
@@ -37,12 +39,8 @@ class Results:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read results/<experiment>/<algorithm>/alpha-<alpha>/. Raises UserError: a file is missing or damaged."""
-        path = folder / "metrics.json"
-        with _damage(folder):
-            metrics = json.loads(path.read_text())
-            metrics["experiment"], metrics["seeds"] = str(metrics["experiment"]), list(metrics["seeds"])
-            digest = sha256(path, folder / "rounds.csv", folder / "bits.csv")
-            return cls(folder, metrics, digest, int(path.stat().st_mtime * 1000))
+        digest = sha256(*(folder / name for name in RECORDED if (folder / name).exists()))
+        return cls(folder, read_run(folder), digest, int((folder / "run.json").stat().st_mtime * 1000))
 
     def training(self, seed: int) -> Training:
         """What the run of `seed` is a run of."""
@@ -53,19 +51,8 @@ class Results:
 
     def table(self, name: str, seed: int) -> pd.DataFrame:
         """Rows of rounds.csv or bits.csv that belong to `seed`."""
-        # A layer may be called 0, or NA.
-        table = pd.read_csv(self.folder / name, dtype={"layer": str}, keep_default_na=False, na_values=["", "nan"])
+        table = read_table(self.folder / name, TABLES[name])
         return table[table["seed"] == seed]
-
-
-@contextmanager
-def _damage(folder: Path) -> Iterator[None]:
-    """Raise UserError if results cannot be read inside the block."""
-    try:
-        yield
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = " ".join((f"no {error}" if isinstance(error, KeyError) else str(error)).split())
-        raise UserError(f"results in {folder} are incomplete or damaged ({reason}); train that cell again") from error
 
 
 def seal(root: Path, folder: Path, figure: BitsFigure | None = None) -> None:
@@ -98,13 +85,13 @@ def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[
     """
     connection, brought = connect(root), []
     with connection.required() as client:
-        for metrics in sorted(results.glob("*/*/alpha-*/metrics.json")):
+        for path in sorted(results.glob("*/*/alpha-*/run.json")):
             try:
-                seeds = _bring(client, connection, Results.read(metrics.parent), figure)
+                seeds = _bring(client, connection, Results.read(path.parent), figure)
             except UserError as error:
                 print(f"warning: {error}", file=sys.stderr)
                 continue
-            experiment, algorithm, alpha, _ = metrics.parts[-4:]
+            experiment, algorithm, alpha, _ = path.parts[-4:]
             brought += [f"{experiment}: {algorithm} {alpha} seed {seed}" for seed in seeds]
     return brought
 
@@ -125,11 +112,10 @@ def _bring(client: "MlflowClient", connection: Connection, results: Results, fig
 def _bring_seed(
     client: "MlflowClient", connection: Connection, results: Results, seed: int, figure: BitsFigure | None
 ) -> None:
-    with _damage(results.folder):
-        training, summary = results.training(seed), summary_metrics(results.metrics, seed)
-        rounds, bits = results.table("rounds.csv", seed).sort_values("round"), results.table("bits.csv", seed)
-        start_ms = results.end_ms - int(rounds["seconds"].sum() * 1000)  # had it been the last to end
-        stamped = list(_stamped(rounds, bits, start_ms))
+    training, summary = results.training(seed), summary_metrics(results.metrics, seed)
+    rounds, bits = results.table("rounds.csv", seed).sort_values("round"), results.table("bits.csv", seed)
+    start_ms = results.end_ms - int(rounds["seconds"].sum() * 1000)  # had it been the last to end
+    stamped = list(_stamped(rounds, bits, start_ms))
     run = join(client, connection, training, start_ms=start_ms)
     held = rounds_held(client, run.run_id)
     log_rounds(client, run.run_id, [round for round in stamped if round[0] > held])
