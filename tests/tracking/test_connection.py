@@ -25,11 +25,10 @@ def test_the_address_is_absolute_and_the_environment_wins(bare, monkeypatch):
     assert connect(bare).uri == "http://localhost:1"
 
 
-def use(folder, kill=False):
-    """Connect, as a process that starts; write and be killed."""
-    client = connect(folder).client
+def use(folder, name, kill=False):
+    """Connect and write, as a process that starts; and be killed."""
+    connect(folder).client.create_experiment(name)
     if kill:
-        client.create_experiment("old")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -38,14 +37,15 @@ def test_processes_that_start_together_make_one_whole_database(bare, migrated, c
     folder.mkdir()
     shutil.copy(migrated, folder / "mlflow.db")
     fork = multiprocessing.get_context("fork")
-    killed = fork.Process(target=use, args=(folder, True))
+    killed = fork.Process(target=use, args=(folder, "old", True))
     killed.start()
     killed.join()
     assert (folder / "mlflow.db-wal").stat().st_size > 0  # would be replayed into a database of that name
     (folder / "mlflow.db").unlink()
-    processes = [fork.Process(target=use, args=(folder,)) for _ in range(2)]
+    processes = [fork.Process(target=use, args=(folder, name)) for name in ("a", "b")]
     for process in processes:
         process.start()
+        time.sleep(1)  # the first has begun to make it, and takes seconds
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
@@ -53,7 +53,8 @@ def test_processes_that_start_together_make_one_whole_database(bare, migrated, c
     with sqlite3.connect(folder / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
+        names = database.execute("SELECT name FROM experiments ORDER BY name").fetchall()
+    assert names == [("Default",), ("a",), ("b",)]
     assert {path.name for path in folder.iterdir()} <= {"mlflow.db", "mlflow.db.lock", "mlflow.db-wal", "mlflow.db-shm"}
     assert list(bare.iterdir()) == [folder]
 
@@ -164,7 +165,9 @@ def test_what_was_missed_while_the_database_was_locked_is_logged_in_a_later_roun
     with cell.start(root, rounds=5) as run:
         cell.log(run, rounds=1)
         lock.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
         cell.log(run, first=2, rounds=3)
+        assert time.monotonic() - began < 15  # MLflow waits for 20 s each time
         lock.execute("ROLLBACK")
         cell.log(run, first=4, rounds=4)
         assert steps(root, cell) == [1, 2, 3, 4]
