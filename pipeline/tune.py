@@ -77,7 +77,7 @@ def run(study: Study, objective: Objective) -> None:
     study.optuna.set_user_attr("code", code)
 
     def ended(trial: FrozenTrial) -> None:
-        log_study(command.ROOT, space.name, study.optuna, "RUNNING")
+        log_study(command.ROOT, space.name, study.optuna)
         found, minutes = trial.user_attrs, (time.monotonic() - started) / 60 / max(1, study.settled - before)
         accuracy = "accuracy {accuracy:.1%}".format_map(found["summary"]) if found.get("summary") else ""
         end = f"{trial.state.name.lower()} {accuracy} {found.get('reason', '')}".strip()
@@ -85,10 +85,7 @@ def run(study: Study, objective: Objective) -> None:
         left = f"{study.left} left, about {minutes * study.left:.1f} min"
         print(f"trial {trial.number}: {found.get('values')}: {end}{best}; {left}", flush=True)
 
-    try:
-        search(study, objective, ended)
-    finally:
-        log_study(command.ROOT, space.name, study.optuna, "KILLED")
+    search(study, objective, ended)
 
 
 def publish(study: Study) -> None:
@@ -105,7 +102,7 @@ def publish(study: Study) -> None:
         from pipeline.report import renew  # only where it is needed: it takes seconds
 
         renew(study.space.parameters)
-    log_study(command.ROOT, name, study.optuna, "FINISHED", study.ranked[0].number, folder.iterdir())
+    log_study(command.ROOT, name, study.optuna, study.ranked[0].number, folder.iterdir())
     best = tuning.best_trials(trials, study.space.search, tablefmt="plain")
     print(f"\n{best}\n\n{trials['state'].value_counts().to_dict()}: {folder}")
     print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")

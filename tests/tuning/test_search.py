@@ -190,7 +190,7 @@ def test_figures_and_section(run, reopened):
     labels = [label.get_text() for label in figures["importance"].axes[0].get_yticklabels()]
     assert labels[-1] == "fedmpq.lambda"  # at the top: it matters, the other one does not
     upper, planes, _ = figures["accuracy-over-lambda"].axes
-    assert (upper.get_xscale(), planes.get_ylabel()) == ("log", "ones in top planes (%)")
+    assert (upper.get_xscale(), planes.get_ylabel()) == ("log", "ones\nin top planes (%)")
     assert all(figure.texts or figure._supxlabel for figure in figures.values())
     text = as_markdown(trials, space.search, space.fixed, figures)
     assert "weights | updates" in text

@@ -52,7 +52,7 @@ def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
         panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75)
-        panel.set_ylabel(name)
+        panel.set_ylabel(name.replace(" ", "\n", 1))
     foot = panels[0].get_xaxis_transform()
     panels[0].plot(
         trials[key][pruned], 0.03 + 0 * trials[key][pruned], "|", color="0.35", transform=foot, label="given up"

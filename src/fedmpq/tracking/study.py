@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 
-def log_study(
-    root: Path, name: str, study: "Study", status: str, best: int | None = None, files: Iterable[Path] = ()
-) -> None:
+def log_study(root: Path, name: str, study: "Study", best: int | None = None, files: Iterable[Path] = ()) -> None:
     """Bring the runs of a search up to date: trials that have come to an end and have no run yet get one.
 
     Whatever goes wrong in MLflow, the search goes on, and the next call brings in what is missing.
@@ -28,7 +26,8 @@ def log_study(
         name: the experiment that is tuned.
         study: with user attribute `identity`, what all trials have in common; its trials with `values` by dotted key,
             `rounds`: rows of numbers, and `reason`.
-        status: of the parent run, which also gets the number of the `best` trial, and keeps `files`.
+        best: number of the best trial; None: the search goes on.
+        files: for the parent run to keep.
     """
     connection = connect(root)
 
@@ -41,12 +40,13 @@ def log_study(
         for trial in study.get_trials(deepcopy=False):
             if trial.state.is_finished() and str(trial.number) not in children:
                 _log_trial(client, experiment_id, parent, trial)
+        for path in files:
+            client.log_artifact(parent, str(path))
+        client.update_run(parent, status="RUNNING")
         if best is not None:
             client.set_tag(parent, "best.trial", str(best))
             log_values(client, parent, {"accuracy": study.trials[best].values[0]})
-        for path in files:
-            client.log_artifact(parent, str(path))
-        client.update_run(parent, status=status)
+            client.set_terminated(parent)
 
     connection.attempt(update)
 
