@@ -68,20 +68,22 @@ def number(classes, image_size):
 
 
 class Broken(nn.Module):
-    """A network with a fault in its program."""
+    """A network with a fault in its program that shows while it trains."""
 
-    def __init__(self):
+    def __init__(self, classes: int, image_size: int):
         super().__init__()
-        self.layer = nn.Linear(1, 1)
+        self.inner = perceptron(classes, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raise an error."""
-        raise ArithmeticError("a fault of the program")
+        """Logits, or an error."""
+        if self.training:
+            raise ArithmeticError("a fault of the program")
+        return self.inner(images)
 
 
 def broken(classes, image_size):
     """See `Broken`."""
-    return Broken()
+    return Broken(classes, image_size)
 
 
 class Fragile(nn.Module):

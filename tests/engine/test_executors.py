@@ -82,7 +82,7 @@ from user_models import Fragile, is_white, perceptron
 class Mortal(Fragile):
     def forward(self, images):
         left = Path({folder!r}) / "left"
-        deadly = is_white(images).any() if self.training else {in_evaluation}
+        deadly = is_white(images).any() if self.training else {in_evaluation} and len(images) > 2
         if deadly and int(left.read_text()):
             left.write_text(str(int(left.read_text()) - 1))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -130,6 +130,38 @@ def test_an_evaluation_whose_workers_die_is_an_error_that_says_so(mortal):
     setup = mortal(100, in_evaluation=True)
     with pytest.raises(UserError, match=r"^round 1: the global model could not be evaluated: its worker died 3 times"):
         outcome(setup, Processes(setup, 1))
+    assert not multiprocessing.active_children()
+
+
+STILLBORN = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from user_models import perceptron as factory
+
+if multiprocessing.parent_process():
+    with Path({folder!r}, "starts").open("a") as file:
+        file.write("x")
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        ("os._exit(7)", "a worker ended before it was ready: exit code 7"),
+        ("sys.exit(3)", "a worker ended before it was ready: exit code 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "a worker ended before it was ready: exit code -9, killed, perhaps"),
+        ("import no_such_module", "model.network: cannot import 'stillborn_3:factory': .*No module named 'no_such_"),
+    ],
+)
+def test_a_worker_that_cannot_begin_ends_the_run_at_once(data, tmp_path, monkeypatch, end, cause, request):
+    name = f"stillborn_{request.node.callspec.indices['end']}"
+    (tmp_path / f"{name}.py").write_text(STILLBORN.format(folder=str(tmp_path), end=end))
+    monkeypatch.syspath_prepend(tmp_path)
+    setup = tiny.setup(data, "fp32", network=f"{name}:factory")
+    with pytest.raises(UserError, match=f"^{cause}"):
+        outcome(setup, Processes(setup, 2))
+    assert len((tmp_path / "starts").read_text()) <= 2
     assert not multiprocessing.active_children()
 
 

@@ -42,7 +42,8 @@ class Ray(Pool):
         """
         self.owner = not ray.is_initialized()
         if self.owner:
-            start = {"address": reachable(address)} if address else {"num_cpus": workers, "include_dashboard": False}
+            here = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+            start = {"address": reachable(address)} if address else here
             ray.init(**start, logging_level=logging.ERROR, log_to_driver=False)
         count = min(workers, int(ray.cluster_resources().get("CPU", 1)))
         gpus = ray.cluster_resources().get("GPU", 0) if setup.device.type == "cuda" else 0

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,9 +46,14 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
-    """Lightning's trainer for one client, with nothing around the training itself."""
+    """Lightning's trainer for one client, with nothing around the training itself.
+
+    A launcher that has started this process (Slurm, torchrun, MPI, ..) does not concern it: the environment is named
+    rather than looked for, and there is no folder in which checkpoints for Slurm could lie.
+    """
     return Trainer(
-        plugins=[LightningEnvironment()],  # Named, it does not look for a launcher's variables.
+        plugins=[LightningEnvironment()],
+        default_root_dir=os.devnull,
         accelerator=device.type,
         devices=1,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
