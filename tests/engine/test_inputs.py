@@ -20,7 +20,7 @@ from fedmpq.engine.cell import Cell
 from fedmpq.errors import UserError
 from fedmpq.federated.messages import Kind, decode
 from fedmpq.federated.server import Federation
-from pipeline.train import refuse_idle
+from pipeline import train
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 SMALL = {"data.image_size": 8, "model.network": "user_models:linear", "model.activation_bits": None,
@@ -123,7 +123,7 @@ def refusal(root, overrides, algorithm):
     """Why a training with these overrides is refused; None: it is not."""
     try:
         experiment = parameters(overrides).experiment("digits")
-        refuse_idle([f"{key}={value}" for key, value in overrides.items()], experiment, algorithm)
+        train.refuse_idle([f"{key}={value}" for key, value in overrides.items()], experiment, algorithm)
         cell(root, overrides, algorithm).setup(0)
     except UserError as error:
         return str(error)
@@ -179,6 +179,15 @@ def test_an_override_of_an_algorithm_is_in_force_for_it_and_refused_for_others(a
 def test_an_estimator_of_scales_is_refused_where_the_algorithm_has_its_own(after_stages):
     said = refusal(after_stages, {"model.quantizer": "normal"}, "fedmpq_plus")
     assert said.endswith("a training by fedmpq_plus does not read model.quantizer, it has fedmpq_plus.quantizer")
+
+
+@pytest.mark.parametrize("assignment", ["data.validation=0.2", "fp32.aggregation=updates", " fpq8.quantizer = normal"])
+def test_the_command_refuses_in_one_line_what_it_does_not_read(capsys, assignment):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5", "--set", assignment])
+    assert caught.value.code == 1
+    key = assignment.partition("=")[0].strip()
+    assert capsys.readouterr().err == f"error: --set {assignment}: a training by fedmpq does not read {key}\n"
 
 
 # What is drawn for them

@@ -200,6 +200,21 @@ def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, fir
     assert losses["0"] != losses["1"]
 
 
+def test_a_training_by_hand_is_of_what_it_records(clone, first):
+    """Of other samples, seeds and alpha than the stages prepared."""
+    by_hand = {"data.train_samples": 150, "partition.seeds": [7], "training.rounds": 1}
+    options = [word for key, value in by_hand.items() for word in ("--set", f"{key}={value}")]
+    cell = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "2.5", "--out", "try"]
+    output = clone.run(sys.executable, "-m", "pipeline.train", *cell, *options)
+    assert "3 clients, 150 training and 359 test images, 1 round of 1 epoch, 1 seed;" in output
+    recorded = {}
+    for path in (clone.folder / "try").glob("*.json"):
+        recorded |= json.loads(path.read_text())
+    assert (recorded["seeds"], recorded["alpha"], recorded["rounds"]) == ([7], 2.5, 1)
+    assert recorded["parameters"].items() >= {"data.train_samples": 150, "alpha": 2.5}.items()
+    assert clone.stale() == set()
+
+
 def test_only_what_depends_on_a_change_runs_again(clone, first):
     aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
     clone.configure(set_lambda(5.0))
