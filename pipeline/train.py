@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmpq.config import Parameters, parse_overrides
+from fedmpq.config import Experiment, Parameters, parse_overrides
 from fedmpq.engine import processes
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
     options = _parser().parse_args(arguments)
     parameters = command.parameters(parse_overrides(options.set, options.experiment))
-    parameters.experiment(options.experiment).algorithm(options.algorithm)
+    refuse_idle(options.set, parameters.experiment(options.experiment), options.algorithm)
     out = options.out or command.ROOT / _result_folder(parameters, options)
     start_importing(parameters)
     # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
@@ -51,6 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of the results (default: under results/)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
     return parser
+
+
+def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) -> None:
+    """Raise UserError for an override that a training by `algorithm` does not read."""
+    own, others = experiment.algorithm(algorithm), experiment.algorithms.keys() - {algorithm}
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        idle = key == "data.validation" or key.partition(".")[0] in others
+        if idle or (key == "model.quantizer" and own.quantizer):
+            instead = "" if idle else f", it has {algorithm}.quantizer"
+            raise UserError(f"--set {assignment}: a training by {algorithm} does not read {key}{instead}")
 
 
 def _result_folder(parameters: Parameters, options: argparse.Namespace) -> Path:
