@@ -13,7 +13,7 @@ from benchmarks.project import Project, Scale, Workspace
 from benchmarks.steps import Plain
 from fedmpq.engine.checkpoint import Checkpoint, CheckpointFolder
 from fedmpq.engine.hardware import available_cores, resolve_precision
-from fedmpq.tracking import Run, round_metrics
+from fedmpq.tracking import Run, Training, round_metrics
 
 ROUND = Benchmark(
     "round",
@@ -53,8 +53,8 @@ def rounds(project: Project, algorithm: str, between: Callable[[], Any]) -> Iter
     cell = project.cell(algorithm)
     run = SeedRun(cell, 0)
     run.folder = folder = TimedFolder(run.folder.folder)
-    names = {"experiment": cell.name, "algorithm": algorithm, "alpha": cell.alpha_label, "seed": 0}
-    with Run.start(project.root, **names, parameters=cell.flat_parameters) as tracked:
+    training = Training(cell.name, algorithm, cell.alpha_label, 0, cell.flat_parameters)
+    with Run(project.root, training) as tracked:
         started = time.perf_counter()
         for row, bits in run.rounds(project.parameters.execution):
             logged = seconds(lambda row=row, bits=bits: tracked.log_round(round_metrics(row, bits), row["round"]))

@@ -1,8 +1,10 @@
 """What the scripts share: where the project is, its parameters, options, and how errors reach a person."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ def experiment_option(script: str, description: str | None, arguments: list[str]
 
 
 def entry(main: Callable[..., None]) -> Callable[..., None]:
-    """Turn a UserError of `main` into one line on stderr and exit status 1."""
+    """Turn a UserError of `main` into one line on stderr and exit status 1; let SIGTERM end it as Ctrl-C does."""
 
     @wraps(main)
     def run(*args: Any, **kwargs: Any) -> None:
+        with suppress(ValueError):  # outside the main thread signals are not ours
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         try:
             main(*args, **kwargs)
         except UserError as error:

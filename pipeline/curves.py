@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmpq.errors import UserError
+from fedmpq.engine.results import ROUNDS, read_table
 from fedmpq.files import write_text
 from pipeline import command
 
@@ -22,14 +22,12 @@ def curves(results: Path, algorithms: list[str], alphas: list[str]) -> pd.DataFr
         Columns alpha, algorithm, round, and test_accuracy (0 .. 1) as the mean over seeds.
 
     Raises:
-        UserError: a table is missing.
+        UserError: a table is missing or damaged.
     """
     tables = []
     for alpha, algorithm in product(alphas, algorithms):
         path = results / algorithm / f"alpha-{alpha}" / "rounds.csv"
-        if not path.is_file():
-            raise UserError(f"{path} is missing; `dvc repro` makes it")
-        accuracy = pd.read_csv(path).groupby("round", as_index=False)["test_accuracy"].mean()
+        accuracy = read_table(path, ROUNDS).groupby("round", as_index=False)["test_accuracy"].mean()
         tables.append(accuracy.assign(alpha=alpha, algorithm=algorithm))
     return pd.concat(tables)[["alpha", "algorithm", "round", "test_accuracy"]]
 

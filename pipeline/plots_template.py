@@ -17,6 +17,7 @@ PAGE = """<!DOCTYPE html>
 <style>
 body { display: flex; flex-wrap: wrap; gap: 2em; margin: 2em; font-family: sans-serif; }
 [id*="curves"] { order: -1; flex-basis: 100%; }
+[id$="run_json"] { display: none !important; }
 </style>
 <script>
 (() => {

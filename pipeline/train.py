@@ -1,11 +1,10 @@
 """Train one algorithm at one alpha, for each seed: results/<experiment>/<algorithm>/alpha-<alpha>/."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmpq.config import Parameters, parse_overrides
+from fedmpq.config import Experiment, Parameters, parse_overrides
 from fedmpq.engine import processes
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
@@ -22,14 +21,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
     options = _parser().parse_args(arguments)
     parameters = command.parameters(parse_overrides(options.set, options.experiment))
-    parameters.experiment(options.experiment).algorithm(options.algorithm)
+    refuse_idle(options.set, parameters.experiment(options.experiment), options.algorithm)
     out = options.out or command.ROOT / _result_folder(parameters, options)
     start_importing(parameters)
     # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
     from fedmpq.engine.cell import Cell
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
-    refuse_other_results(cell, out, options.overwrite)
+    if not options.overwrite and holds_results(cell, out):
+        print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
+        return
     with exclusive(cell.lock_file(out), f"{out}"):
         train(cell, parameters, out)
 
@@ -48,8 +49,19 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of the section"
     )
     parser.add_argument("--out", type=Path, help="folder of the results (default: under results/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results of other parameters")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
     return parser
+
+
+def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) -> None:
+    """Raise UserError for an override that a training by `algorithm` does not read."""
+    own, others = experiment.algorithm(algorithm), experiment.algorithms.keys() - {algorithm}
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        idle = key == "data.validation" or key.partition(".")[0] in others
+        if idle or (key == "model.quantizer" and own.quantizer):
+            instead = "" if idle else f", it has {algorithm}.quantizer"
+            raise UserError(f"--set {assignment}: a training by {algorithm} does not read {key}{instead}")
 
 
 def _result_folder(parameters: Parameters, options: argparse.Namespace) -> Path:
@@ -63,18 +75,18 @@ def start_importing(parameters: Parameters) -> None:
         processes.start_importing()
 
 
-def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
-    """Raise UserError if `out` holds results of other parameters."""
-    path = out / "metrics.json"
-    if overwrite or not path.exists():
-        return
+def holds_results(cell: "Cell", out: Path) -> bool:
+    """Whether `out` holds the results of `cell`. Raises UserError if they are those of other parameters."""
+    from fedmpq.engine.results import FILES, read_run
+
+    if not any((out / name).exists() for name in FILES):
+        return False
     try:
-        found = json.loads(path.read_text())
-        same = found["fingerprint"] == cell.fingerprint
+        found = read_run(out)
+    except UserError as error:
+        raise UserError(f"{error}, or replace it with --overwrite") from error
+    if found["fingerprint"] != cell.fingerprint:
         theirs, ours = found["parameters"], cell.flat_parameters
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, or replace it with --overwrite") from error
-    if not same:
         changed = [
             f"{key} {theirs.get(key)} -> {ours.get(key)}"
             for key in sorted({*theirs, *ours})
@@ -82,6 +94,7 @@ def refuse_other_results(cell: "Cell", out: Path, overwrite: bool) -> None:
         ]
         difference = ", ".join(changed) or "the code, the partition or the arithmetic"
         raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
+    return all((out / name).exists() for name in FILES)
 
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
@@ -99,29 +112,20 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     write_results(cell, [run.history for run in runs], parameters.execution, out)
     from fedmpq.reporting.heatmap import bits_heat_map
 
-    seal(command.ROOT, out, {run.seed: run.run_id for run in runs}, bits_heat_map)
+    seal(command.ROOT, out, bits_heat_map)
     for run in runs:
         run.folder.clear()
 
 
 def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
     """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
-    from fedmpq.tracking import Run, round_metrics
+    from fedmpq.tracking import Run, Training, round_metrics
 
     cell, rounds = run.cell, run.cell.experiment.training.rounds
-    tracked = Run.start(
-        command.ROOT,
-        experiment=cell.name,
-        algorithm=cell.algorithm,
-        alpha=cell.alpha_label,
-        seed=run.seed,
-        parameters={"seed": run.seed, **cell.flat_parameters},
-        tags={"partition": cell.partition_hash(run.seed), "fingerprint": cell.fingerprint},
-        run_id=run.run_id,
-    )
-    run.run_id = tracked.run_id
+    digests = cell.partition_hash(run.seed), cell.fingerprint
+    training = Training(cell.name, cell.algorithm, cell.alpha_label, run.seed, cell.flat_parameters, *digests)
     with (
-        tracked,
+        Run(command.ROOT, training) as tracked,
         Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later) as progress,
     ):
         for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.

@@ -9,145 +9,121 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedmpq.config import Experiment, Parameters, parse_overrides
-from fedmpq.files import sha256
+import pandas as pd
+from optuna.trial import FrozenTrial
+
+from fedmpq.config import parse_overrides
+from fedmpq.engine.method import code_digest
+from fedmpq.errors import UserError
+from fedmpq.files import replacing, sha256
+from fedmpq.reporting import tuning
+from fedmpq.tracking.study import log_study
+from fedmpq.tuning.search import Objective, search
 from fedmpq.tuning.space import Space
-from pipeline import command, prepare
+from fedmpq.tuning.study import Study, opened, table, write_best
+from pipeline import command
 from pipeline.train import start_importing
-from pipeline.tuned import log_trials, logged, publish
-
-if TYPE_CHECKING:
-    from fedmpq.tracking.study import StudyLog
-    from fedmpq.tuning.study import Study
-    from fedmpq.tuning.trial import Plan
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Search, or go on with it; then show what was found."""
-    options = _parser().parse_args(arguments)
-    parameters = command.parameters(parse_overrides(options.set, "tune"))
-    name = options.experiment or (parameters.tune and parameters.tune.experiment)
-    space = Space(parameters, name)
-    start_importing(parameters)
-    folder = prepared(name, space.base)
-    # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
-    from fedmpq.tuning.study import opened
-    from fedmpq.tuning.trial import Plan
-
-    plan = Plan.of(folder, space.tune.algorithm, space.tune.alpha, parameters.execution.device)
-    setups = plan.setups(space.base)
-    images = f"{len(setups[0].held_out):,} validation and {len(setups[0].partition.indices):,} training images"
-    studies = command.ROOT / "checkpoints" / "tuning" / name
-    with terminable(), opened(studies, space, identity(plan, space, setups[0].precision), options.new) as study:
-        print(f"{name}: {study.settled} of {space.tune.trials} trials are there; {images}", flush=True)
-        warn_of_other_code(study)
-        with logged(study) as log:
-            search(study, plan, parameters, log)
-            publish(study, plan, parameters, log)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.tune",
-        description=__doc__,
-        epilog="example: python -m pipeline.tune --experiment cifar10 --set trials=30 --set workers=2",
-    )
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tune", description=__doc__)
     parser.add_argument("--experiment", metavar="NAME", help="a section of params.yaml (default: tune.experiment)")
     parser.add_argument("--new", action="store_true", help="begin a new study; an earlier one is kept but not used")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of section tune"
-    )
-    return parser
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. trials=30")
+    options = parser.parse_args(arguments)
+    parameters = command.parameters(parse_overrides(options.set, "tune"))
+    space = Space(parameters, options.experiment)
+    objective = Objective(space, prepared(space), parameters.execution)
+    studies = command.ROOT / "checkpoints" / "tuning" / space.name
+    with opened(studies, space, identity(objective), options.new) as study:
+        print(f"{space.name}: {study.settled} of {space.tune.trials} trials are there", flush=True)
+        if study.left:
+            start_importing(parameters)
+            run(study, objective)
+        publish(study)
 
 
-def prepared(name: str, experiment: Experiment) -> Path:
+def prepared(space: Space) -> Path:
     """The folder of the experiment's arrays, made by stage `prepare` if they are not there or of other parameters."""
-    folder = command.ROOT / "data" / "prepared" / name
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        fits = meta["data"] == experiment.data and experiment.image_size in (None, meta["image_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        fits = False
-    if not fits:
-        prepare.main(["--experiment", name])
+    folder, data = command.ROOT / "data" / "prepared" / space.name, space.base.data
+    meta = json.loads((folder / "meta.json").read_text()) if folder.exists() else {"data": None}
+    if meta["data"] != data.source or data.image_size not in (None, meta["image_size"]):
+        from pipeline import prepare
+
+        prepare.main(["--experiment", space.name])
     return folder
 
 
-def identity(plan: "Plan", space: Space, precision: str) -> dict[str, Any]:
+def identity(objective: Objective) -> dict[str, Any]:
     """What all trials of a study have in common, by name: the search, and all else that determines a trial."""
+    space, setup = objective.space, objective.setups({})[0]
     searched = {f"tune.search.{key}": str(dimension) for key, dimension in space.search.items()}
-    arrays = sha256(*(plan.data / f"train_{kind}.npy" for kind in ("images", "labels")))
-    arithmetic = {"device": plan.device.type, "precision as resolved": precision}
+    arithmetic = {"device": setup.device.type, "precision as resolved": setup.precision}
+    arrays = sha256(*(objective.data / f"train_{kind}.npy" for kind in ("images", "labels")))
     return searched | space.fixed | arithmetic | {"training arrays": arrays[:16]}
 
 
-def warn_of_other_code(study: "Study") -> None:
-    """Say so where earlier trials were trained by other code than the next ones will be."""
-    from fedmpq.engine.training import code_files
-
-    digest = sha256(*code_files(study.space.base.model))
-    if not study.settled:
-        study.remember("code", digest)
-    elif study.recall("code") != digest:
-        said = "the code that trains has changed since this study was begun: its trials may differ from new ones"
-        print(f"warning: {said}; a new study: make tune EXPERIMENT={study.space.name} NEW=1", file=sys.stderr)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def search(study: "Study", plan: "Plan", parameters: Parameters, log: "StudyLog") -> None:
+def run(study: Study, objective: Objective) -> None:
     """Run the trials that are left, with a line and a run in MLflow for each."""
-    from fedmpq.tuning.lanes import build_lanes
-    from fedmpq.tuning.sweep import sweep
+    space, before, started = study.space, study.settled, time.monotonic()
+    code = code_digest(command.ROOT, space.tune.algorithm, space.base.model.network)
+    if code != study.optuna.user_attrs.get("code", code):
+        print("warning: the code that trains has changed since the last trial; to begin anew: NEW=1", file=sys.stderr)
+    study.optuna.set_user_attr("code", code)
 
-    if not study.left:
-        return
-    before, started = study.settled, time.monotonic()
+    def ended(trial: FrozenTrial) -> None:
+        log_study(command.ROOT, space.name, study.optuna)
+        found, minutes = trial.user_attrs, (time.monotonic() - started) / 60 / max(1, study.settled - before)
+        accuracy = "accuracy {accuracy:.1%}".format_map(found["summary"]) if found.get("summary") else ""
+        end = f"{trial.state.name.lower()} {accuracy} {found.get('reason', '')}".strip()
+        best = "".join(f"; best: trial {trial.number}, {trial.values[0]:.1%}" for trial in study.ranked[:1])
+        left = f"{study.left} left, about {minutes * study.left:.1f} min"
+        print(f"trial {trial.number}: {found.get('values')}: {end}{best}; {left}", flush=True)
 
-    def ended(number: int) -> None:
-        log_trials(study, log)
-        left = study.left + len(study.running)
-        minutes = (time.monotonic() - started) / (study.settled - before) * left / 60
-        print(f"{line(study, number)}; {left} left{f', about {minutes:.1f} min' if left else ''}", flush=True)
-
-    sweep(study, build_lanes(plan, parameters.execution, study.space.tune.workers), ended)
+    search(study, objective, ended)
 
 
-def line(study: "Study", number: int) -> str:
-    """A trial in a line: its values, how it ended, and which one is best so far."""
-    from fedmpq.tuning import results
+def publish(study: Study) -> None:
+    """Show the best trials; if any trial is not in trials.csv yet, write tables, figures and the report anew."""
+    name, trials = study.space.name, table(study)
+    folder = command.ROOT / "reports" / name / "tuning"
+    if not study.ranked:
+        raise UserError(f"no trial is complete; the last reason: {trials['reason'].iloc[-1]}")
+    written, content = folder / "trials.csv", trials.to_csv(index=False, float_format="%.8g")
+    if not written.exists() or written.read_text() != content:
+        with replacing(folder) as temporary:
+            write(study, trials, temporary)
+            (temporary / "trials.csv").write_text(content)
+        from pipeline.report import renew  # only where it is needed: it takes seconds
 
-    trial = next(trial for trial in study.trials if trial.number == number)
-    row = results.row(study, trial)
-    values = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                       for key, value in results.values(trial).items())  # fmt: skip
-    outcome = {
-        "complete": lambda: f"accuracy {100 * row['accuracy']:.1f} %",
-        "pruned": lambda: f"given up after round {row['rounds']}, accuracy {100 * row['accuracy']:.1f} %",
-        "failed": lambda: f"failed: {row['reason']}",
-    }[row["state"]]()
-    best = f"; best is trial {study.best[0].number}, {100 * study.best[0].values[0]:.1f} %" if study.best else ""
-    return f"trial {number}: {values}: {outcome}{best}"
+        renew(study.space.parameters)
+    log_study(command.ROOT, name, study.optuna, study.ranked[0].number, folder.iterdir())
+    best = tuning.best_trials(trials, study.space.search, tablefmt="plain")
+    print(f"\n{best}\n\n{trials['state'].value_counts().to_dict()}: {folder}")
+    print(f"Use the best values: make tune-apply EXPERIMENT={name}; then `dvc params diff`, and `dvc repro`")
+
+
+def write(study: Study, trials: pd.DataFrame, folder: Path) -> None:
+    """Write the best values, figures and the section of the report into `folder`."""
+    from fedmpq.reporting import figures, tuning_figures
+
+    space = study.space
+    note = f"{space.name}  ·  {len(trials)} trials of up to {space.base.training.rounds} rounds"
+    folder.mkdir()
+    drawn = tuning_figures.draw_all(study.optuna, trials, space.search, note)
+    for title, figure in drawn.items():
+        figures.save(figure, folder / f"{title}.png")
+    (folder / "section.md").write_text(tuning.as_markdown(trials, space.search, space.fixed, drawn))
+    write_best(study, folder / "best.yaml")
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # An exception that Optuna does not catch: the trial that runs is left to the next call.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     main()

@@ -3,8 +3,8 @@
 import argparse
 
 from fedmpq.errors import UserError
-from fedmpq.reporting.tuning import read
 from fedmpq.tuning.apply import apply
+from fedmpq.tuning.study import read_best
 from pipeline import command
 
 
@@ -18,31 +18,17 @@ def main(arguments: list[str] | None = None) -> None:
     parameters = command.parameters()
     name = options.experiment or (parameters.tune and parameters.tune.experiment)
     parameters.experiment(name)
-    changes = apply(command.ROOT / "params.yaml", name, values(name, options.trial))
+    trials = read_best(command.ROOT / "reports" / name / "tuning" / "best.yaml")
+    number = next(iter(trials)) if options.trial is None else options.trial
+    if number not in trials:
+        raise UserError(f"--trial {number} is not allowed; allowed: {', '.join(map(str, trials))}, the best ones")
+    changes = apply(command.ROOT / "params.yaml", name, trials[number])
     for key, (old, new) in changes.items():
         print(f"{key}: {old} -> {new}")
     if changes:
         print("Compare: dvc params diff. Train what depends on it: dvc repro")
     else:
         print("params.yaml has these values already")
-
-
-def values(name: str, trial: int | None) -> dict:
-    """The values, by dotted key, of the best trial or of `trial`.
-
-    Raises:
-        UserError: nothing was found yet, or there is no such trial.
-    """
-    folder = command.ROOT / "reports" / name / "tuning"
-    found = read(folder)
-    if found is None:
-        raise UserError(f"{folder} holds no best values; find some with: make tune EXPERIMENT={name}")
-    kept = {found.best["trial"]: found.best, **found.best["others"]}
-    if trial is None:
-        return found.best["values"]
-    if trial not in kept:
-        raise UserError(f"--trial {trial} is not allowed; allowed: {', '.join(map(str, kept))}, the best ones")
-    return kept[trial]["values"]
 
 
 if __name__ == "__main__":

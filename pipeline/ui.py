@@ -22,7 +22,6 @@ HOST = "127.0.0.1"
 START_SECONDS = 120
 # Without job workers the server starts in a third of the time, with a fifth of the memory.
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-COMPARISON = "{address}/#/experiments/{id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
 
 
 @command.entry
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=5000, help="port of the pages (default: %(default)s)")
     parser.add_argument("--replay-only", action="store_true", help="bring results in, serve nothing")
     options = parser.parse_args(arguments)
-    uri = tracking.tracking_uri(command.ROOT)
+    uri = tracking.connect(command.ROOT).uri
     serves = not options.replay_only and not uri.startswith("http")
     if serves:
         check_port(options.port)
@@ -49,11 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def links(address: str) -> str:
     """The page that compares the runs of an experiment, for each experiment, one a line."""
-    found = tracking.experiments(command.ROOT)
-    if not found:
+    pages = tracking.pages(command.ROOT)
+    if not pages:
         return f"MLflow is empty (train with `make repro`): {address}"
-    width = max(map(len, found))
-    return "\n".join(f"{name:{width}}  {COMPARISON.format(address=address, id=found[name])}" for name in sorted(found))
+    width = max(map(len, pages))
+    return "\n".join(f"{name:{width}}  {address}/{pages[name]}" for name in sorted(pages))
 
 
 def check_port(port: int) -> None:
@@ -82,7 +81,6 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # one group, ended together
         )
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             _await(server, port, log)
             yield server

@@ -17,11 +17,10 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory):
     """An empty database of MLflow to copy from: its migrations take seconds."""
-    from fedmpq.tracking.connection import _create_once, _import_client
+    from fedmpq.tracking.connection import Connection
 
     database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    _import_client(is_server=False)
-    _create_once(database)
+    assert Connection(f"sqlite:///{database}", database.parent).client
     return database
 
 

@@ -289,7 +289,10 @@ def test_settings_of_a_variant_are_checked_as_those_of_its_algorithm():
         (section(epsilon=2), r"digits\.mine\.epsilon: 2 is not allowed; allowed: .*1"),
         (section(min_bits=3), r"digits\.mine\.min_bits: 3 is above the smallest budget; allowed: 1 to 2"),
         (section(lamda=2), r"unknown key 'digits\.mine\.lamda' \(value 2\); allowed there: .*lambda"),
-        ({"digits.mine": {"of": "fp32", "lambda": 1}}, r"unknown key 'digits\.mine\.lambda' \(value 1\)"),
+        (
+            {"digits.mine": {"of": "fp32", "lambda": 1}},
+            r"unknown key 'digits\.mine\.lambda' \(value 1\); .*: of, aggregation, quantizer$",
+        ),
         ({"digits.mine": {"of": "fedmpq"}}, r"digits\.mine\.lambda is missing; digits\.mine\.epsilon is missing"),
         ({"digits.mine": {"of": "a:B", "quantizer": "x"}}, r"digits\.mine\.quantizer: 'x' is not allowed"),
         ({"digits.mine": {"of": "a:B", "alpha": 1}}, r"digits\.mine\.alpha: every run has this"),

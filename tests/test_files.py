@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,22 @@ def test_a_second_process_is_refused_with_the_number_of_the_first_until_that_is_
         first.kill()
     with exclusive(path, "results"):
         pass
+
+
+def test_a_second_process_that_waits_comes_next(tmp_path):
+    path, order = tmp_path / "run.lock", []
+
+    def second():
+        with exclusive(path, "results", wait=True):
+            order.append("second")
+
+    thread = Thread(target=second)
+    with exclusive(path, "results"):
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 def test_a_lock_in_an_impossible_place_is_an_error(tmp_path):

@@ -44,15 +44,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(path: Path, purpose: str) -> Iterator[None]:
+def exclusive(path: Path, purpose: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock file `path` inside the block; the lock goes with the process, however it ends.
 
     Raises:
-        UserError: another process holds it; the message names `purpose` and the process.
+        UserError: another process holds it, and not `wait`; the message names `purpose` and the process.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
+        lock = FileLock(path, timeout=-1 if wait else 0)
         lock.acquire()
     except Timeout as error:
         holder = _holder_file(path).read_text() if _holder_file(path).exists() else "unknown"

@@ -45,6 +45,16 @@ def test_an_epoch_is_every_image_once_with_its_own_label(count, size):
     assert sorted(label for labels in seen for label in labels) == list(range(count))
     assert len(seen) == len(epoch)
     assert all(len(labels) == size for labels in seen[:-1])
+    assert len(seen[-1]) <= size + 1
+
+
+@pytest.mark.parametrize(("count", "size", "sizes"), [(9, 4, [4, 5]), (5, 4, [5]), (1, 4, [1]), (8, 4, [4, 4]),
+                                                      (10, 4, [4, 4, 2]), (3, 1, [1, 1, 1]), (1, 1, [1])])  # fmt: skip
+def test_a_single_image_left_over_joins_the_batch_before(count, size, sizes):
+    epoch = batches(count, size)
+    assert [len(labels) for _, labels in epoch] == sizes
+    assert len(epoch) == len(sizes)
+    assert sorted(labels_of(epoch)) == list(range(count))
 
 
 def test_order_differs_by_epoch_and_depends_on_the_key_alone():

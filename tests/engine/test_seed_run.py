@@ -37,12 +37,12 @@ def results(cell, folder, runs):
     """Names and contents of the results, without what differs from run to run."""
     write_results(cell, [run.history for run in runs], HERE, folder)
     rounds = pd.read_csv(folder / "rounds.csv").drop(columns=NOT_REPEATED).to_csv()
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "run.json").read_text())
     metrics.pop("seconds_per_round")
     return rounds, (folder / "bits.csv").read_text(), metrics, [run.model_file.read_bytes() for run in runs]
 
 
-@pytest.mark.parametrize("algorithm", ["fedmpq", "fp32"])
+@pytest.mark.parametrize("algorithm", ["fedmpq", "fp32", "uveqfed"])
 @pytest.mark.parametrize("after", [0, 1, 3, 4])
 def test_a_run_that_was_cut_off_ends_with_the_same_bytes(root, algorithm, after):
     run, _ = finished(SeedRun(cell(root, algorithm), 0))
@@ -107,6 +107,15 @@ def test_results_of_two_seeds(root):
     assert metrics["parameters"]["lambda"] == two.experiment.algorithm("fedmpq").lambda_
     assert (metrics["hardware"]["executor"], metrics["hardware"]["workers"]) == ("sequential", 1)
     assert metrics["hardware"]["cores"] >= 1
+
+
+def test_what_is_full_precision_counts_32_bits(root):
+    run, _ = finished(SeedRun(cell(root, "fedpaq", rounds=1), 0))
+    _, _, metrics, _ = results(run.cell, root / "results", [run])
+    assert metrics["average_bits"] == {"given": 32, "left": pytest.approx((2 + 4 + 8) / 3)}
+    weights = sum(run.history.sizes)
+    assert metrics["bytes_per_client_and_round"]["downlink"] > 4 * weights
+    assert weights * 14 / 24 < metrics["bytes_per_client_and_round"]["uplink"] < weights
 
 
 def test_the_final_model_can_be_loaded(root):

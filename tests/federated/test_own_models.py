@@ -1,11 +1,10 @@
-"""A client trains any network: shared modules, attention, embeddings, other activations; batches of one image."""
+"""A client trains any network: shared modules, attention, embeddings, other activations."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fedmpq.data.batches import Batches
 from fedmpq.errors import UserError
 from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.client import LocalTraining
@@ -103,14 +102,3 @@ def test_a_range_beside_0_keeps_0_and_saturates():
 def test_without_a_known_activation_the_model_is_refused():
     with pytest.raises(UserError, match="none of the layers ReLU, ReLU6, GELU, SiLU"):
         ActivationQuantizer(nn.Sequential(nn.Linear(2, 2)), 4)
-
-
-@pytest.mark.parametrize(("count", "size", "sizes"), [(9, 4, [4, 5]), (5, 4, [5]), (1, 4, [1]), (8, 4, [4, 4]),
-                                                      (10, 4, [4, 4, 2]), (3, 1, [1, 1, 1]), (1, 1, [1])])  # fmt: skip
-def test_a_single_image_left_over_joins_the_batch_before(count, size, sizes):
-    images, labels = torch.zeros(count, 4, 4, 3, dtype=torch.uint8), torch.arange(count)
-    batches = Batches(images, labels, size, torch.zeros(3), torch.ones(3), ("k",))
-    epoch = [labels for _, labels in batches]
-    assert [len(labels) for labels in epoch] == sizes
-    assert len(batches) == len(sizes)
-    assert sorted(torch.cat(epoch).tolist()) == list(range(count))

@@ -1,6 +1,7 @@
 import logging
 import pickle
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from fedmpq.data.batches import normalize
+from fedmpq.data.partition import Partition
+from fedmpq.errors import UserError
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.tasks import EvaluateTask, TaskFailed, TrainTask
 from fedmpq.federated.worker import Worker
@@ -213,3 +216,28 @@ def test_precision_of_training(data, precision):
     assert kinds == {getattr(torch, precision)}
     assert answer.model.is_finite()
     assert np.isfinite(answer.loss)
+
+
+@pytest.mark.parametrize(("images", "changes"), [(1, {}), (3, {"batch_size": 1}), (4, {"batch_size": 1, "flip": True})])
+@pytest.mark.parametrize("model", ["user_models:normed", "user_models:cumulative"])
+def test_a_batch_of_one_image_and_batch_norm_do_not_go_together(data, images, changes, model):
+    setup = alone(tiny.setup(data, "fedmpq", network=model, **changes), images)
+    said = "client 1: the model cannot train on a batch of one image, .* training.batch_size above 1"
+    worker, server = Worker(setup), Server(setup)
+    with pytest.raises(UserError, match=f"^{said}$"):
+        worker.train(server.task(4, client=1))
+
+
+def alone(setup, images):
+    """The setup with so many images for client 1, and the others for clients 0 and 2."""
+    order, rest = np.arange(tiny.TRAIN), (tiny.TRAIN - images) // 2
+    return replace(setup, partition=Partition(order, np.array([0, rest, rest + images, tiny.TRAIN])))
+
+
+@pytest.mark.parametrize("images", [1, 9, 17])
+@pytest.mark.parametrize("model", ["user_models:perceptron", "user_models:convolutional", "resnet8"])
+def test_a_single_image_is_enough_where_a_model_can_train_on_it(data, images, model):
+    setup = alone(tiny.setup(data, "fedmpq", network=model), images)
+    answer = Server(setup).read(Worker(setup).train(Server(setup).task(4, client=1)), client=1)
+    assert answer.samples == images
+    assert answer.model.is_finite()

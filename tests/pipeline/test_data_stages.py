@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def refused(stage, capsys):
 
 def test_both_stages_on_digits(project):
     root, configure = project
-    configure(train_samples=300, seeds=[3, 4], min_samples=5)
+    configure(data={"train_samples": 300}, partition={"seeds": [3, 4], "min_samples": 5})
     run(prepare)
     run(partition)
     dataset = Dataset.load(root / "data/prepared/digits")
@@ -86,14 +87,14 @@ def test_the_same_parameters_give_the_same_bytes(project):
 
 def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     root, configure = project
-    configure(alphas=[5], min_samples=100, max_redraws=100)
+    configure(alphas=[5], partition={"min_samples": 100, "max_redraws": 100})
     run(prepare)
     run(partition)
     folder = root / "data/partitions/digits"
     smallest = {a: np.diff(Partition.load(folder / f"alpha-{a}/seed-0.npz").offsets).min() for a in (0.1, 5)}
     assert smallest[0.1] < 100 <= smallest[5]
     before = contents(root / "data/partitions")
-    configure(alphas=[0.1], min_samples=100, max_redraws=10)
+    configure(alphas=[0.1], partition={"min_samples": 100, "max_redraws": 10})
     assert "alpha 0.1: in 11 draws none gave each of the 10 clients at least 100 images" in refused(partition, capsys)
     assert contents(root / "data/partitions") == before
 
@@ -107,6 +108,18 @@ def test_partition_before_prepare_makes_the_same_of_arrays_of_its_own(project, c
     run(partition)
     assert "making" not in capsys.readouterr().out
     assert contents(root / "data/partitions") == first
+
+
+@pytest.mark.parametrize("alphas", [[0.5, 1.0], [5], [0.3]])
+def test_only_what_was_asked_for_is_told_of(project, capsys, alphas):
+    root, configure = project
+    configure(alphas=alphas)
+    run(prepare)
+    capsys.readouterr()
+    run(partition)
+    assert re.findall(r"alpha (\S+):", capsys.readouterr().out) == [str(alpha) for alpha in alphas]
+    drawn = {float(folder.name.removeprefix("alpha-")) for folder in (root / "data/partitions/digits").iterdir()}
+    assert drawn == {*alphas, *partition.FIGURE_ALPHAS}
 
 
 def test_an_unknown_experiment_is_refused(project, capsys):

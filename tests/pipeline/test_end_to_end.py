@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ TINY = {
 }
 CELLS = {"train@digits-aqfl-0.5", "train@digits-fedmpq-0.5"}
 REPORTS = {"curves@digits", "report@digits"}
-ALL = CELLS | REPORTS | {"check", "code@digits", "prepare@digits", "partition@digits"}
+ALL = CELLS | REPORTS | {"check", "inputs@digits", "prepare@digits", "partition@digits"}
 
 
 class Clone:
@@ -117,6 +118,21 @@ def first(clone):
     return ran, output
 
 
+@contextmanager
+def changed(path):
+    """One more line in a file, which need not be there, inside the block."""
+    content = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((content or b"") + b"# changed\n")
+    try:
+        yield
+    finally:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+
+
 def set_lambda(value):
     return lambda tree: tree["digits"]["fedmpq"].update({"lambda": value})
 
@@ -142,7 +158,8 @@ def here(monkeypatch):
 
 
 def mlflow_runs(clone):
-    return connect(clone.folder).client.search_runs([tracking.experiments(clone.folder)["digits"]])
+    client = connect(clone.folder).client
+    return client.search_runs([client.get_experiment_by_name("digits").experiment_id])
 
 
 def test_every_seed_is_a_finished_run_in_mlflow(clone, first, here):
@@ -167,22 +184,13 @@ def test_a_second_time_there_is_nothing_to_do(clone, first):
         ("src/fedmpq/reporting/summary.py", {"report@digits"}),
         ("src/fedmpq/tracking/run.py", set()),
         ("src/fedmpq/engine/pool.py", set()),
-        ("src/fedmpq/quantization/codes.py", {"code@digits"}),
-        ("data/raw/mine/train/a.txt", {"prepare@digits"}),
+        ("src/fedmpq/quantization/codes.py", {"inputs@digits"}),
+        ("data/raw/mine/train/a.txt", {"inputs@digits"}),
     ],
 )
 def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, file, stale):
-    path = clone.folder / file
-    content = path.read_bytes() if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((content or b"") + b"# changed\n")
-    try:
+    with changed(clone.folder / file):
         assert clone.stale() == stale
-    finally:
-        if content is None:
-            shutil.rmtree(clone.folder / "data" / "raw" / "mine")
-        else:
-            path.write_bytes(content)
 
 
 def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, first):
@@ -193,38 +201,52 @@ def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, fir
     assert losses["0"] != losses["1"]
 
 
+def test_a_training_by_hand_is_of_what_it_records(clone, first):
+    """Of other samples, seeds and alpha than the stages prepared."""
+    by_hand = {"data.train_samples": 150, "partition.seeds": [7], "training.rounds": 1}
+    options = [word for key, value in by_hand.items() for word in ("--set", f"{key}={value}")]
+    cell = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "2.5", "--out", "try"]
+    output = clone.run(sys.executable, "-m", "pipeline.train", *cell, *options)
+    assert "3 clients, 150 training and 359 test images, 1 round of 1 epoch, 1 seed;" in output
+    recorded = {}
+    for path in (clone.folder / "try").glob("*.json"):
+        recorded |= json.loads(path.read_text())
+    assert (recorded["seeds"], recorded["alpha"], recorded["rounds"]) == ([7], 2.5, 1)
+    assert recorded["parameters"].items() >= {"data.train_samples": 150, "alpha": 2.5}.items()
+    assert clone.stale() == set()
+
+
 def test_only_what_depends_on_a_change_runs_again(clone, first):
     aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
     clone.configure(set_lambda(5.0))
     ran, _, _ = clone.repro()
-    assert ran == {"check", "train@digits-fedmpq-0.5", *REPORTS}
+    assert ran == {"check", "inputs@digits", "train@digits-fedmpq-0.5", *REPORTS}
     assert clone.results("aqfl") == aqfl
     assert clone.results("fedmpq") != fedmpq
     clone.configure(set_lambda(0.1))
     ran, cached, _ = clone.repro("train@digits-fedmpq-0.5")
-    assert (ran, cached) == (set(), {"train@digits-fedmpq-0.5"})
+    assert (ran, cached) == (set(), {"inputs@digits", "train@digits-fedmpq-0.5"})
     assert clone.results("fedmpq") == fedmpq
 
 
 @pytest.mark.parametrize(
     ("file", "trained"),
-    [("federated/algorithms/fedmpq.py", {"train@digits-fedmpq-0.5"}), ("federated/algorithms/fp32.py", set())],
+    [
+        ("src/fedmpq/federated/algorithms/fedmpq.py", {"train@digits-fedmpq-0.5"}),
+        ("src/fedmpq/federated/algorithms/fp32.py", set()),
+        ("data/raw/mine/train/a.txt", set()),
+    ],
 )
-def test_an_algorithms_file_concerns_that_algorithm_alone(clone, first, file, trained):
-    path = clone.folder / "src" / "fedmpq" / file
-    content = path.read_bytes()
-    path.write_bytes(content + b"# changed\n")
-    try:
+def test_only_what_uses_a_file_is_made_anew(clone, first, file, trained):
+    with changed(clone.folder / file):
         ran, _, _ = clone.repro(*sorted(CELLS))
-        assert ran == {"code@digits"} | trained
-    finally:
-        path.write_bytes(content)
+        assert ran == {"inputs@digits"} | trained
 
 
 def test_an_experiment_in_a_copy_is_compared_and_logged_here(clone, first, here):
     setting = ["--set-param", "digits.fedmpq.lambda=7.0"]
     output = clone.dvc("exp", "run", "--temp", "--name", "strong", *setting, *sorted(CELLS))
-    assert re.findall("Running stage '(.*)'", output) == ["train@digits-fedmpq-0.5"]
+    assert re.findall("Running stage '(.*)'", output) == ["inputs@digits", "train@digits-fedmpq-0.5"]
     metrics = json.loads(clone.dvc("metrics", "diff", "--json", "strong", "workspace"))
     assert list(metrics) == ["results/digits/fedmpq/alpha-0.5/metrics.json"]
     assert any(change["old"] != change["new"] for change in metrics.popitem()[1].values())
@@ -252,7 +274,7 @@ def test_results_in_git_are_not_trained_again(clone, first):
     clone.git("clone", "--quiet", ".", "../second")
     second = Clone(clone.folder.parent / "second")
     ran, cached, _ = second.repro()
-    assert ran - {"check"} == {"code@digits", "prepare@digits", "partition@digits", *REPORTS}
+    assert ran - {"check"} == {"inputs@digits", "prepare@digits", "partition@digits", *REPORTS}
     assert cached == set()
     assert second.results("fedmpq") == clone.results("fedmpq")
     assert second.digests("data/") == clone.digests("data/")

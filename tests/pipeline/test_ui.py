@@ -1,6 +1,7 @@
 import json
 import shutil
 import socket
+from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -11,16 +12,17 @@ from pipeline import command, ui
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    """A folder with a path that an address cannot hold as it is."""
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    return tmp_path
+    project = tmp_path / "50% #1? é"
+    project.mkdir()
+    monkeypatch.setattr(command, "ROOT", project)
+    return project
 
 
-def a_run(project):
-    cell = {"experiment": "digits", "algorithm": "fedmpq", "alpha": "0.5", "seed": 0}
-    with tracking.Run.start(project, **cell, parameters={}) as run:
-        run.log_round({"test/accuracy": 0.5}, 1)
+def training(seed=0):
+    return tracking.Training("digits", "fedmpq", "0.5", seed, {}, fingerprint="f" * 64)
 
 
 def free_port():
@@ -44,14 +46,32 @@ def test_what_is_no_port_is_refused(project, capsys, port):
     assert "allowed: 1 to 65535" in capsys.readouterr().err
 
 
-def test_links_lead_to_the_comparison_of_runs(project, migrated):
+def test_links_lead_to_the_comparison_of_all_runs(project, migrated):
     shutil.copy(migrated, project / "mlflow.db")
     assert "MLflow is empty" in ui.links("http://host")
-    a_run(project)
-    identifier = tracking.experiments(project)["digits"]
-    assert ui.links("http://host") == (
-        f"digits  http://host/#/experiments/{identifier}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-    )
+    client = tracking.connect(project).client
+    client.create_experiment("another program's")
+    with tracking.Run(project, training()):
+        pass
+    page = "http://host/#/experiments/{}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    assert ui.links("http://host").splitlines() == [
+        f"another program's  {page.format(1)}",
+        f"digits             {page.format(2)}&viewStateShareKey=fedmpq",
+    ]
+
+
+@pytest.mark.parametrize(("experiment", "measured"), [("digits", "test"), ("digits-tuning", "validation")])
+def test_the_page_of_an_experiment_shows_all_runs_by_their_accuracy(project, migrated, experiment, measured):
+    shutil.copy(migrated, project / "mlflow.db")
+    connection = tracking.connect(project)
+    for _ in ("made", "found"):
+        identifier = tracking.run.experiment_of(connection.client, connection, experiment)
+    saved = json.loads(connection.client.get_experiment(identifier).tags["mlflow.sharedViewState.fedmpq"])
+    state = json.loads(saved["state"])
+    assert state["runsHiddenMode"] == "SHOW_ALL"
+    assert state["compareRunCharts"][0]["metricKey"] == f"{measured}/accuracy"
+    assert state["compareRunSections"][0]["uuid"] == state["compareRunCharts"][0]["metricSectionId"]
+    assert state["selectedColumns"][:2] == ["params.`algorithm`", "params.`alpha`"]
 
 
 def test_replay_only_serves_nothing(project, migrated, capsys):
@@ -60,16 +80,44 @@ def test_replay_only_serves_nothing(project, migrated, capsys):
     assert capsys.readouterr().out == "runs brought into MLflow from results/: none was missing\n"
 
 
-def test_the_server_shows_the_runs_and_ends_with_the_block(project, migrated):
+def test_a_server_shows_the_runs_and_takes_what_was_missed_before_it_was_there(
+    project, migrated, monkeypatch, capfd, tmp_path
+):
     shutil.copy(migrated, project / "mlflow.db")
-    a_run(project)
-    port, uri = free_port(), tracking.tracking_uri(project)
-    request = Request(
-        f"http://{ui.HOST}:{port}/ajax-api/2.0/mlflow/runs/search",
-        data=json.dumps({"experiment_ids": [tracking.experiments(project)["digits"]]}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with ui._server(uri, port) as server, build_opener(ProxyHandler({})).open(request) as answer:
-        assert json.load(answer)["runs"][0]["info"]["run_name"] == "fedmpq alpha=0.5 seed=0"
+    (project / "weights.pt").write_bytes(b"weights")
+    with tracking.Run(project, training()) as run:
+        run.log_file(project / "weights.pt")
+    port, uri = free_port(), tracking.connect(project).uri
+    monkeypatch.setenv("NO_PROXY", ui.HOST)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{ui.HOST}:{port}")
+    missed = tracking.Run(project, training(seed=1))
+    missed.log_round({"test/accuracy": 0.1}, 1)
+    with ui._server(uri, port) as server:
+        with missed:
+            missed.log_round({"test/accuracy": 0.2}, 2)
+        first, second = runs_on(port)
+        assert get(port, "get-artifact", path="weights.pt", run_uuid=first["info"]["run_id"]) == b"weights"
+        history = get(
+            port, "ajax-api/2.0/mlflow/metrics/get-history", metric_key="test/accuracy", run_id=second["info"]["run_id"]
+        )
+        assert [metric["step"] for metric in json.loads(history)["metrics"]] == [1, 2]
+        assert second["info"]["status"] == "FINISHED"
     assert server.poll() is not None
     ui.check_port(port)  # free again
+    assert [path.name for path in tmp_path.iterdir()] == [project.name]
+    err = capfd.readouterr().err
+    assert err.startswith(f"warning: MLflow at http://{ui.HOST}:{port} cannot be used ([Errno 111] Connection refused)")
+    assert err.count("\n") == 1
+
+
+def get(port, page, data=None, **query):
+    address = f"http://{ui.HOST}:{port}/{page}?{urlencode(query)}"
+    request = Request(address, data=data and json.dumps(data).encode(), headers={"Content-Type": "application/json"})
+    with build_opener(ProxyHandler({})).open(request) as answer:
+        return answer.read()
+
+
+def runs_on(port):
+    """What the pages show, by name of the run."""
+    found = json.loads(get(port, "ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]}))["runs"]
+    return sorted(found, key=lambda run: run["info"]["run_name"])

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from fedmpq.config import Parameters, load_parameters
+from fedmpq.engine.history import EVENTS
+from fedmpq.engine.results import headline
+from fedmpq.files import write_json
 
 REPO = Path(__file__).parents[2]
 BITS = {"fp32": 32, "fpq8": 8}
@@ -25,6 +28,16 @@ def layers(depth: int) -> dict[str, int]:
     return sizes | {"fc": 640}
 
 
+def transformer(depth: int) -> dict[str, int]:
+    """Name and number of weights of each layer of a small ViT, named as torchvision does."""
+    sizes = {"conv_proj": 3 * 16 * 16 * 384}
+    for index in range(depth):
+        block = f"encoder.layers.encoder_layer_{index}"
+        sizes |= {f"{block}.self_attention.in_proj": 3 * 384**2, f"{block}.self_attention.out_proj": 384**2}
+        sizes |= {f"{block}.mlp.0": 4 * 384**2, f"{block}.mlp.3": 4 * 384**2}
+    return sizes | {"heads.head": 384 * 100}
+
+
 def fedmpq_bits(sizes: dict[str, int], budget: float) -> dict[str, int]:
     """Eight bits everywhere; while above the budget, the largest layer that has more than one gives one."""
     bits, total = dict.fromkeys(sizes, 8), sum(sizes.values())
@@ -37,49 +50,49 @@ def fedmpq_bits(sizes: dict[str, int], budget: float) -> dict[str, int]:
 class Project:
     """A project folder with parameters, into which finished runs are written."""
 
-    def __init__(self, root: Path, experiment: str = "digits", **overrides: object):
+    def __init__(
+        self, root: Path, experiment: str = "digits", sizes: dict[str, int] | None = None, **overrides: object
+    ):
         self.root, self.experiment = root, experiment
         self.parameters: Parameters = load_parameters(REPO / "params.yaml", overrides)
         self.settings = self.parameters.experiment(experiment)
-        self.sizes = layers(int(self.settings.model.removeprefix("resnet")))
+        self.sizes = sizes or layers(int(self.settings.model.network.removeprefix("resnet")))
 
     def cell(self, algorithm: str, alpha: float, finals: list[float], speed: float = 0.3, wobble: float = 0.0) -> Path:
         """Write one cell whose seed s ends at accuracy `finals[s]`; the larger `speed`, the sooner."""
-        settings, seeds = self.settings, list(range(len(finals)))
-        rounds = np.arange(1, settings.rounds + 1)
+        seeds, rounds, budgets = list(range(len(finals))), self.settings.training.rounds, self.settings.model.budgets
         total = sum(self.sizes.values())
-        rows, bits = [], []
-        for seed, final in enumerate(finals):
-            noise = np.random.default_rng(seed).normal(0, wobble, len(rounds)) * (rounds < settings.rounds - 4)
-            accuracy = np.where(rounds > settings.rounds - 5, final, final * (1 - np.exp(-speed * rounds)) + noise)
-            sent = sum(total * self._bits(algorithm, b) / 8 + 4000 for b in settings.budgets)
-            rows.append(
-                pd.DataFrame(
-                    {"seed": seed, "round": rounds, "test_accuracy": accuracy.clip(0, 1), "test_loss": 1 - accuracy}
-                    | {"train_loss": 1 - accuracy, "uplink_bytes": (sent * rounds).astype(int)}
-                    | {"downlink_bytes": (sent * rounds).astype(int), "seconds": 1.5}
-                )
-            )
-            bits += [self._layer_bits(algorithm, seed, client, b) for client, b in enumerate(settings.budgets)]
+        sent = sum(total * self._bits(algorithm, b) / 8 + 4000 for b in budgets)
+        tables = [self._rounds(seed, final, int(sent), speed, wobble) for seed, final in enumerate(finals)]
+        bits = [self._layer_bits(algorithm, seed, client, b) for seed in seeds for client, b in enumerate(budgets)]
         folder = self.root / "results" / self.experiment / algorithm / f"alpha-{self.parameters.alpha_label(alpha)}"
         folder.mkdir(parents=True)
-        pd.concat(rows).to_csv(folder / "rounds.csv", index=False)
+        pd.concat(tables).to_csv(folder / "rounds.csv", index=False)
         table = pd.concat(bits).sort_values(["seed", "round", "client"], kind="stable")
         table.to_csv(folder / "bits.csv", index=False)
         accuracy = {"mean": float(np.mean(finals)), "std": float(np.std(finals, ddof=1)) if len(finals) > 1 else None}
         accuracy |= {f"seed-{seed}": final for seed, final in zip(seeds, finals, strict=True)}
-        average = float(np.mean([self._bits(algorithm, b) for b in settings.budgets]))
-        size = {"uplink": sent / settings.clients, "downlink": sent / settings.clients, "nominal": total * average / 8}
-        metrics = {"experiment": self.experiment, "algorithm": algorithm, "alpha": alpha, "seeds": seeds}
-        metrics |= {"rounds": settings.rounds, "final_accuracy": accuracy, "best_accuracy": accuracy}
-        metrics |= {"average_bits": {"given": average, "left": average - 0.3}, "bytes_per_client_and_round": size}
-        metrics |= {"seconds_per_round": 1.5, "partition": {"seed-0": "0"}, "fingerprint": "0"}
-        metrics["hardware"] = {"processor": "Test CPU", "cores": 2, "memory_gib": 8, "device": "cpu"}
-        metrics["hardware"] |= {"precision": "float32", "executor": "processes", "workers": 2, "torch": "2.14.1"}
-        metrics["parameters"] = settings.model_dump(exclude={"fp32", "fpq8", "aqfl", "fedmpq", "pruning"})
-        metrics["parameters"] |= {f"{algorithm}.aggregation": "weights", "algorithm": algorithm}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        average = float(np.mean([self._bits(algorithm, b) for b in budgets]))
+        size = {"uplink": sent / len(budgets), "downlink": sent / len(budgets), "nominal": total * average / 8}
+        run = {"experiment": self.experiment, "algorithm": algorithm, "alpha": alpha, "seeds": seeds}
+        run |= {"rounds": rounds, "final_accuracy": accuracy, "best_accuracy": accuracy}
+        run |= {"average_bits": {"given": average, "left": average - 0.3}, "bytes_per_client_and_round": size}
+        run |= {"seconds_per_round": 1.5, "partition": {f"seed-{seed}": "0" for seed in seeds}, "fingerprint": "0"}
+        run["hardware"] = {"processor": "Test CPU", "cores": 2, "memory_gib": 8, "device": "cpu"}
+        run["hardware"] |= {"precision": "float32", "executor": "processes", "workers": 2, "torch": "2.14.1"}
+        run["parameters"] = {"algorithm": algorithm, "alpha": alpha, **self.settings.flat(algorithm)}
+        write_json(folder / "run.json", run)
+        write_json(folder / "metrics.json", headline(run))
         return folder
+
+    def _rounds(self, seed: int, final: float, sent: int, speed: float, wobble: float) -> pd.DataFrame:
+        count = self.settings.training.rounds
+        rounds = np.arange(1, count + 1)
+        noise = np.random.default_rng(seed).normal(0, wobble, count) * (rounds < count - 4)
+        accuracy = np.where(rounds > count - 5, final, final * (1 - np.exp(-speed * rounds)) + noise).clip(0, 1)
+        columns = {"seed": seed, "round": rounds, "test_accuracy": accuracy, "test_loss": 1.0, "train_loss": 1.0}
+        columns |= {"uplink_bytes": sent * rounds, "downlink_bytes": sent * rounds, **dict.fromkeys(EVENTS, 0)}
+        return pd.DataFrame(columns | {"simulated_seconds": 7.0, "seconds": 1.5})
 
     def partition(self, alpha: float, counts: np.ndarray) -> None:
         """Write counts.csv of seed 0."""
@@ -106,7 +119,7 @@ class Project:
         columns |= {"parameters": list(self.sizes.values()), "bits_given": list(given.values())}
         one = pd.DataFrame(columns)
         one["bits_left"] = (one["bits_given"] - (algorithm == "fedmpq")).clip(lower=1)
-        rounds = range(1, self.settings.rounds + 1)
+        rounds = range(1, self.settings.training.rounds + 1)
         order = ["seed", "round", "client", "budget", "layer", "parameters", "bits_given", "bits_left"]
         return pd.concat([one.assign(round=r) for r in rounds])[order]
 
@@ -120,8 +133,9 @@ def project_class():
 def make_project(tmp_path):
     """A function that makes a project of 10 rounds, without results, for an experiment and overrides."""
 
-    def make(experiment: str = "digits", **overrides: object) -> Project:
-        return Project(tmp_path, experiment, **{f"{experiment}.rounds": 10, "alphas": [0.1, 0.5], **overrides})
+    def make(experiment: str = "digits", sizes: dict[str, int] | None = None, **overrides: object) -> Project:
+        settings = {f"{experiment}.training.rounds": 10, "alphas": [0.1, 0.5], **overrides}
+        return Project(tmp_path, experiment, sizes, **settings)
 
     return make
 

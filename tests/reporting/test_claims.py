@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from fedmpq.files import write_json
 from fedmpq.reporting.claims import evaluate
 from fedmpq.reporting.results import load
 
@@ -114,6 +117,30 @@ def test_is_later_than_fpq8(project, check, speed, verdict):
     assert entry["numbers"]["alpha 0.5"]["fpq8"] == 3  # 1 - exp(-3) is the first above 0.9
 
 
+@pytest.mark.parametrize("sizes", [{"fc": 640}, {"0": 432, "7": 36864}], ids=["one layer", "two layers"])
+def test_networks_of_few_layers(make_project, check, sizes):
+    project = make_project(sizes=sizes)
+    project.cell("fedmpq", 0.1, [0.5])
+    few = len(sizes) == 1
+    assert check(project, "low_bits_before_the_end")["verdict"] == ("not run" if few else "does not hold")
+    assert check(project, "first_and_last_layer")["verdict"] == "does not hold"
+
+
+def test_cells_without_a_common_seed_are_not_compared(project, check):
+    for name, final in (("fpq8", 0.5), ("fedmpq", 0.6)):
+        folder = project.cell(name, 0.5, [0.4, final])
+        kept = 0 if name == "fpq8" else 1
+        run = json.loads((folder / "run.json").read_text())
+        write_json(
+            folder / "run.json",
+            run | {"seeds": [kept], "final_accuracy": {"mean": final, "std": None, f"seed-{kept}": final}},
+        )
+        for table in ("rounds.csv", "bits.csv"):
+            rows = pd.read_csv(folder / table)
+            rows[rows["seed"] == kept].to_csv(folder / table, index=False)
+    assert "with the same seeds" in check(project, "fedmpq_ends_close_to_fpq8")["found"]
+
+
 def test_never_arriving_is_later(project, check):
     project.cell("fpq8", 0.5, [0.7], 1.0)
     project.cell("fedmpq", 0.5, [0.3])
@@ -138,7 +165,7 @@ def test_trails_less_on_cifar10(make_project, check, experiment):
 
 @pytest.mark.parametrize(("final", "verdict"), [(0.3, "holds"), (0.5, "does not hold")])
 def test_lags_on_tiny_imagenet(make_project, check, final, verdict):
-    project = make_project("tiny-imagenet", **{"tiny-imagenet.rounds": 2})
+    project = make_project("tiny-imagenet", **{"tiny-imagenet.training.rounds": 2})
     project.cell("fpq8", 0.5, [0.4])
     project.cell("fedmpq", 0.5, [final])
     assert check(project, "lags_on_tiny_imagenet")["verdict"] == verdict

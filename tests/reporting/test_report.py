@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from fedmpq.reporting import figures, report
+from fedmpq.reporting.claims import evaluate
 from fedmpq.reporting.results import load
+from fedmpq.reporting.summary import summarize
 from pipeline import command
 from pipeline import report as stage
 
@@ -14,7 +16,7 @@ from pipeline import report as stage
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, project_class):
     """A project whose report the stage has written; two cells of eight are there."""
-    project = project_class(tmp_path_factory.mktemp("project"), **{"digits.rounds": 6, "alphas": [0.1, 0.5]})
+    project = project_class(tmp_path_factory.mktemp("project"), **{"digits.training.rounds": 6, "alphas": [0.1, 0.5]})
     project.cell("aqfl", 0.1, [0.5, 0.6])
     project.cell("fedmpq", 0.1, [0.7, 0.8], wobble=0.02)
     for alpha in (0.1, 0.5, 5):
@@ -29,6 +31,12 @@ def written(tmp_path_factory, project_class):
         patch.setattr(command, "parameters", lambda: project.parameters)
         stage.main(["--experiment", "digits"])
     return project
+
+
+def as_markdown(project):
+    """The text of a report without figures."""
+    results = load(project.root, project.parameters, project.experiment)
+    return report.as_markdown(results, [], summarize(results), evaluate(results))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +96,10 @@ def test_claims_are_those_of_the_page(folder):
 
 def test_parameters_show_where_algorithms_differ(folder):
     text = (folder / "report.md").read_text()
-    assert "| `rounds` | 6 |" in text
-    assert "| `aqfl.aggregation` | weights (AQFL) |" in text
+    assert "| `training.rounds` | 6 |" in text
+    assert "| `aggregation` | weights |" in text
+    assert "| `lambda` | 0.1 (FedMPQ) |" in text
+    assert "`alpha`" not in text
     assert "algorithms: [fp32, fpq8, aqfl, fedmpq]" in text
 
 
@@ -115,7 +125,18 @@ def test_algorithms_of_ones_own_get_a_look_of_their_own():
 
 def test_mixed_lengths_are_said(make_project):
     for rounds, name in ((10, "fp32"), (7, "aqfl")):
-        project = make_project(**{"digits.rounds": rounds})
+        project = make_project(**{"digits.training.rounds": rounds})
         project.cell(name, 0.1, [0.5])
-    results = load(project.root, project.parameters, "digits")
-    assert "**Mixed:**" in report.as_markdown(results, [], {"cells": [], "missing": [], "versions": {"torch": "2"}}, [])
+    text = as_markdown(project)
+    assert "**Mixed:**" in text
+    assert "for 7 or 10 rounds" in text
+
+
+@pytest.mark.parametrize(
+    ("rounds", "said"),
+    [(1, "that of the only round"), (2, "the mean of all 2 rounds"), (5, "the mean of the last 5 rounds")],
+)
+def test_what_was_averaged_is_said(make_project, rounds, said):
+    project = make_project(**{"digits.training.rounds": rounds})
+    project.cell("fedmpq", 0.1, [0.5])
+    assert f"Final accuracy is {said}," in as_markdown(project)

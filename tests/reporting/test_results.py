@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fedmpq.errors import UserError
-from fedmpq.reporting.results import load
+from fedmpq.reporting.results import counts, load
 
 
 def test_cells_and_what_is_missing(project):
@@ -33,13 +33,28 @@ def test_last_bits_of_a_client_that_missed_the_last_round(project):
     assert list(cell.client_bits(2)["layer"]) == list(project.sizes)
 
 
-@pytest.mark.parametrize(("classes", "chance"), [(None, 1 / 4), (["a", "b"], 1 / 2)])
-def test_chance_is_of_the_data_or_else_of_the_partition(project, classes, chance):
+def test_chance_is_that_of_the_classes(project):
     project.cell("fp32", 0.1, [0.5])
-    project.partition(0.1, np.ones((10, 4), int))
-    if classes:
-        project.meta(classes)
-    assert load(project.root, project.parameters, "digits").chance == chance
+    assert load(project.root, project.parameters, "digits").chance is None
+    project.meta(["a", "b"])
+    assert load(project.root, project.parameters, "digits").chance == 1 / 2
+
+
+def test_partitions_are_those_that_were_drawn(project):
+    project.cell("fp32", 0.1, [0.5])
+    for alpha in (5, 0.1):
+        project.partition(alpha, np.ones((10, 4), int))
+    partitions = load(project.root, project.parameters, "digits").partitions
+    assert list(partitions) == [0.1, 5]
+    assert counts(partitions[5]).shape == (10, 4)
+
+
+@pytest.mark.parametrize("names", [["0", "5", "7"], ["NA", "null", "nan"], ["1.0", "True", "", "a,b"]])
+def test_layers_are_named_as_they_are(make_project, names):
+    project = make_project(sizes=dict.fromkeys(names, 100))
+    project.cell("fedmpq", 0.1, [0.5])
+    cell = load(project.root, project.parameters, "digits").cells["fedmpq", 0.1]
+    assert cell.client_bits(4)["layer"].tolist() == names
 
 
 def test_no_results_says_what_to_run(project):
@@ -52,9 +67,9 @@ def test_unknown_experiment(project):
         load(project.root, project.parameters, "nonsense")
 
 
-def _metrics(**changes):
+def _run(**changes):
     def spoil(folder):
-        path = folder / "metrics.json"
+        path = folder / "run.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return spoil
@@ -70,15 +85,18 @@ def _table(name, **columns):
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda folder: (folder / "metrics.json").write_text('{"seeds": ['), "metrics.json is broken: Expecting value"),
-        (lambda folder: (folder / "metrics.json").unlink(), "metrics.json is broken: No such file"),
-        (_metrics(best_accuracy={"mean": 0.5, "std": None}), "best_accuracy.seed-0 is missing"),
-        (_metrics(rounds="many"), "metrics.json is broken: rounds"),
-        (_metrics(algorithm="aqfl"), "it is of aqfl at alpha 0.1"),
-        (_metrics(rounds=12), "rounds.csv is broken: it must have rounds 1 to 12"),
+        (lambda folder: (folder / "run.json").write_text('{"seeds": ['), "run.json is broken: Invalid JSON"),
+        (lambda folder: (folder / "run.json").write_bytes(b"\xff"), "run.json is broken: Invalid JSON"),
+        (lambda folder: (folder / "run.json").unlink(), "run.json is broken: No such file"),
+        (_run(best_accuracy={"mean": 0.5, "std": None}), "best_accuracy.seed-0 is missing"),
+        (_run(rounds="many"), "run.json is broken: rounds"),
+        (_run(algorithm="aqfl"), "it is of aqfl at alpha 0.1"),
+        (_run(rounds=12), "rounds.csv is broken: it must have rounds 1 to 12"),
         (_table("rounds.csv", test_accuracy=1.5), "test_accuracy must be in 0..1"),
-        (_table("rounds.csv", test_accuracy=None), "a value is missing"),
-        (_table("rounds.csv", uplink_bytes="much"), "no number"),
+        (_table("rounds.csv", test_accuracy=None), "test_accuracy must be in 0..1"),
+        (_table("rounds.csv", uplink_bytes="much"), "rounds.csv is broken: .*much"),
+        (_table("rounds.csv", uplink_bytes=None), "rounds.csv is broken"),
+        (_table("bits.csv", bits_given=2.5), "bits.csv is broken"),
         (lambda folder: (folder / "rounds.csv").write_text(""), "rounds.csv is broken"),
         (lambda folder: (folder / "bits.csv").write_text("seed,round\n0,1\n"), "bits.csv is broken: column client"),
         (lambda folder: (folder / "bits.csv").unlink(), "bits.csv is broken: No such file"),

@@ -1,11 +1,15 @@
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pandas as pd
 import pytest
 
 from fedmpq import tracking
+from fedmpq.engine.history import EVENTS
 from fedmpq.tracking.connection import connect
 
 BUDGETS = [2, 4]
@@ -37,6 +41,8 @@ def round_row(seed, number):
         "train_loss": 1 / (7 * number),
         "uplink_bytes": 1000 * number,
         "downlink_bytes": 1100 * number,
+        **dict.fromkeys(EVENTS, 1),
+        "simulated_seconds": 2.0,
         "seconds": 0.1 * number,
     }
 
@@ -77,23 +83,29 @@ def results_of(root, algorithm="fedmpq", alpha="0.5", seeds=(0, 1), rounds=3):
         "average_bits": {"given": 3.0, "left": 2.5},
         "bytes_per_client_and_round": {"uplink": 100, "downlink": 110, "nominal": 90},
         "seconds_per_round": 0.2,
-        "parameters": parameters(rounds),
+        "hardware": {"processor": "any"},
+        "parameters": parameters(algorithm, alpha, rounds),
         "partition": {f"seed-{seed}": f"{seed}" * 64 for seed in seeds},
         "fingerprint": f"{algorithm}-{alpha}-{rounds}",
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run.json").write_text(json.dumps(metrics))
     return folder
 
 
-def parameters(rounds=3):
-    return {"data": "digits", "rounds": rounds, "lr": 0.1, "budgets": str(BUDGETS)}
+def parameters(algorithm="fedmpq", alpha="0.5", rounds=3):
+    own = {"algorithm": algorithm, "alpha": float(alpha)}
+    return own | {"data.source": "digits", "training.rounds": rounds, "model.budgets": BUDGETS, "lambda": 0.1}
 
 
-def start(root, algorithm="fedmpq", alpha="0.5", seed=0, rounds=3, **kwargs):
-    """Begin the run that belongs to `results_of`."""
-    tags = {"partition": f"{seed}" * 64, "fingerprint": f"{algorithm}-{alpha}-{rounds}"}
-    cell = {"experiment": "digits", "algorithm": algorithm, "alpha": alpha, "seed": seed}
-    return tracking.Run.start(root, **cell, parameters=parameters(rounds), tags=tags, **kwargs)
+def training(algorithm="fedmpq", alpha="0.5", seed=0, rounds=3):
+    """The training whose results `results_of` writes."""
+    names, digests = ("digits", algorithm, alpha, seed), (f"{seed}" * 64, f"{algorithm}-{alpha}-{rounds}")
+    return tracking.Training(*names, parameters(algorithm, alpha, rounds), *digests)
+
+
+def start(root, **kwargs):
+    """Begin the run of such a training."""
+    return tracking.Run(root, training(**kwargs))
 
 
 def log_rounds(run, seed=0, rounds=3, first=1):
@@ -109,16 +121,34 @@ def runs_in(root):
     return sorted(found, key=lambda run: (run.info.run_name, run.info.start_time))
 
 
-def history(root, run_id):
+def history(root, run):
     """name -> [(step, value), ...] of all that was logged."""
-    client = connect(root).client
+    client, run_id = connect(root).client, run.info.run_id
     names = client.get_run(run_id).data.metrics
     return {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in names}
+
+
+def artifacts(root, run):
+    """The files that the database says `run` has, by name."""
+    return {path.name: path for path in Path(url2pathname(urlparse(run.info.artifact_uri).path)).rglob("*.*")}
+
+
+@pytest.fixture
+def another_process():
+    """Call it to connect as another process would."""
+    return connect.__globals__["_connection"].cache_clear
 
 
 @pytest.fixture
 def cell():
     """The helpers above, for tests."""
     return SimpleNamespace(
-        results=results_of, start=start, log=log_rounds, runs=runs_in, history=history, parameters=parameters
+        results=results_of,
+        training=training,
+        start=start,
+        log=log_rounds,
+        runs=runs_in,
+        history=history,
+        artifacts=artifacts,
+        parameters=parameters,
     )

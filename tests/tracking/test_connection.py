@@ -1,56 +1,62 @@
+import multiprocessing
 import os
+import shutil
+import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
+from contextlib import closing
 
 import pytest
+from sqlalchemy import Engine, event
 
 from fedmpq import tracking
 from fedmpq.errors import UserError
+from fedmpq.tracking import connection
 from fedmpq.tracking.connection import Connection, connect
 
 
 def test_the_address_is_absolute_and_the_environment_wins(bare, monkeypatch):
     monkeypatch.chdir(bare)
-    assert tracking.tracking_uri(bare.relative_to(bare)) == f"sqlite:///{bare}/mlflow.db"
+    assert connect(bare.relative_to(bare)).uri == f"sqlite+pysqlite:///{bare}/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", str(bare / "main"))
-    assert tracking.tracking_uri(bare / "copy") == f"sqlite:///{bare}/main/mlflow.db"
+    assert connect(bare / "copy").uri == f"sqlite+pysqlite:///{bare}/main/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
-    assert tracking.tracking_uri(bare) == "http://localhost:1"
+    assert connect(bare).uri == "http://localhost:1"
 
 
-def test_processes_that_start_together_make_one_whole_database(bare):
-    folder = bare / "with space"
+def use(folder, name, kill=False):
+    """Connect and write, as a process that starts; and be killed."""
+    connect(folder).client.create_experiment(name)
+    if kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_start_together_make_one_whole_database(bare, migrated, capfd):
+    folder = bare / "100%25 of #1? é"
     folder.mkdir()
-    code = (
-        "import sys, pathlib; from fedmpq.tracking.connection import connect; connect(pathlib.Path(sys.argv[1])).client"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ) for _ in range(2)]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 2
+    shutil.copy(migrated, folder / "mlflow.db")
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=use, args=(folder, "old", True))
+    killed.start()
+    killed.join()
+    assert (folder / "mlflow.db-wal").stat().st_size > 0  # would be replayed into a database of that name
+    (folder / "mlflow.db").unlink()
+    processes = [fork.Process(target=use, args=(folder, name)) for name in ("a", "b")]
+    for process in processes:
+        process.start()
+        time.sleep(1)  # the first has begun to make it, and takes seconds
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert capfd.readouterr().err == ""
     with sqlite3.connect(folder / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
-    assert not list(folder.glob("*.tmp"))
-
-
-def test_a_new_database_begins_empty_after_one_that_was_killed_and_moved_away(bare):
-    killed = """
-import os, pathlib, sys
-from fedmpq.tracking.connection import connect
-client = connect(pathlib.Path(sys.argv[1])).client
-for number in range(20):
-    client.create_experiment(f"old {number}")
-os.kill(os.getpid(), 9)
-"""
-    subprocess.run([sys.executable, "-c", killed, str(bare)], env=os.environ)
-    assert (bare / "mlflow.db-wal").stat().st_size > 0
-    (bare / "mlflow.db").unlink()
-    assert [found.name for found in connect(bare).client.search_experiments()] == ["Default"]
-    with sqlite3.connect(bare / "mlflow.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        names = database.execute("SELECT name FROM experiments ORDER BY name").fetchall()
+    assert names == [("Default",), ("a",), ("b",)]
+    assert {path.name for path in folder.iterdir()} <= {"mlflow.db", "mlflow.db.lock", "mlflow.db-wal", "mlflow.db-shm"}
+    assert list(bare.iterdir()) == [folder]
 
 
 def test_a_database_of_an_older_mlflow_is_migrated(root, cell):
@@ -59,16 +65,17 @@ def test_a_database_of_an_older_mlflow_is_migrated(root, cell):
         database.execute("CREATE TABLE kept (number INTEGER)")
     from mlflow.store.db import utils
 
-    engine = utils.create_sqlalchemy_engine_with_retry(tracking.tracking_uri(root))
+    engine = utils.create_sqlalchemy_engine_with_retry(connect(root).uri)
     from alembic import command
 
-    config = utils._get_alembic_config(tracking.tracking_uri(root))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
+    config = utils._get_alembic_config(connect(root).uri)
+    with engine.begin() as opened:
+        config.attributes["connection"] = opened
         command.downgrade(config, "-1")
     engine.dispose()
-    with cell.start(root) as run:
-        assert run.run_id
+    with cell.start(root):
+        pass
+    assert len(cell.runs(root)) == 1
     with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchone()[0] == newest
         assert database.execute("SELECT count(*) FROM kept").fetchone() == (0,)
@@ -108,8 +115,7 @@ def test_a_training_survives_an_unusable_mlflow(unusable, cell, capfd):
         with cell.start(unusable, seed=seed) as run:
             cell.log(run, seed)
             run.log_file(folder / "bits.csv")
-        assert run.run_id is None
-    tracking.seal(unusable, folder, {0: None, 1: None})
+    tracking.seal(unusable, folder)
     assert time.monotonic() - began < 20
     out, err = capfd.readouterr()
     assert out == ""
@@ -133,11 +139,135 @@ def test_a_training_survives_when_mlflow_goes_away(root, cell, capfd):
     assert capfd.readouterr().err.count("\n") == 1
     with sqlite3.connect(root / "mlflow.db") as database:
         database.execute("ALTER TABLE gone RENAME TO metrics")
-    connect.__globals__["_connection"].cache_clear()  # as another process
+    (cut_off,) = cell.runs(root)
     assert len(tracking.replay(cell.results(root, seeds=[0]).parents[2], root)) == 1
     (completed,) = cell.runs(root)
-    assert completed.info.run_id == run.run_id
-    assert sorted(step for step, _ in cell.history(root, run.run_id)["test/accuracy"]) == [1, 2, 3]
+    assert completed.info.run_id == cut_off.info.run_id
+    assert sorted(step for step, _ in cell.history(root, completed)["test/accuracy"]) == [1, 2, 3]
+
+
+@pytest.fixture(params=["wal", "delete"])
+def lock(request, root):
+    """Another program that can hold the database for itself."""
+    with closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as database:
+        database.execute(f"PRAGMA journal_mode = {request.param}")
+        yield database
+
+
+def steps(root, cell):
+    (run,) = cell.runs(root)
+    return sorted(step for step, _ in cell.history(root, run)["test/accuracy"])
+
+
+def test_what_was_missed_while_the_database_was_locked_is_logged_in_a_later_round(root, lock, cell, capfd, monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0)
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
+    with cell.start(root, rounds=5) as run:
+        cell.log(run, rounds=1)
+        lock.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        cell.log(run, first=2, rounds=3)
+        assert time.monotonic() - began < 15  # MLflow waits for 20 s each time
+        lock.execute("ROLLBACK")
+        cell.log(run, first=4, rounds=4)
+        assert steps(root, cell) == [1, 2, 3, 4]
+        cell.log(run, first=5, rounds=5)
+    assert steps(root, cell) == [1, 2, 3, 4, 5]
+    err = capfd.readouterr().err
+    assert err.startswith(f"warning: MLflow at {root}/mlflow.db cannot be used (database is locked); ")
+    assert err.count("\n") == 1
+
+
+def test_a_run_that_could_not_even_be_begun_is_whole_in_the_end(root, lock, cell, capfd, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
+    lock.execute("BEGIN EXCLUSIVE")
+    with cell.start(root) as run:
+        cell.log(run)
+        run.log_file(root / "mlflow.db", "model")
+        lock.execute("ROLLBACK")
+    assert steps(root, cell) == [1, 2, 3]
+    assert set(cell.artifacts(root, *cell.runs(root))) == {"mlflow.db"}
+    assert "(database is locked)" in capfd.readouterr().err
+    assert cell.runs(root)[0].info.status == "FINISHED"
+
+
+def test_what_was_missed_to_the_end_comes_with_the_results(root, lock, cell, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
+    with cell.start(root) as run:
+        cell.log(run, rounds=1)
+        lock.execute("BEGIN EXCLUSIVE")
+        cell.log(run, first=2)
+    lock.execute("ROLLBACK")
+    tracking.seal(root, cell.results(root, seeds=[0]))
+    assert steps(root, cell) == [1, 2, 3]
+    assert cell.runs(root)[0].info.status == "FINISHED"
+    assert tracking.replay(root / "results", root) == []
+
+
+def test_what_needs_mlflow_does_not_wait_for_a_lock(root, lock, cell, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_MS", 100)
+    cell.results(root)
+    lock.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UserError, match=r"mlflow\.db cannot be used \(database is locked\); wait for the program"):
+        tracking.replay(root / "results", root)
+
+
+def test_a_round_whose_answer_was_lost_is_kept_once(root, cell, monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0)
+    client = connect(root).client
+    log_batch = client.log_batch
+
+    def lose(*args, **kwargs):
+        log_batch(*args, **kwargs)
+        monkeypatch.setattr(client, "log_batch", log_batch)
+        raise ConnectionResetError("reset by peer")
+
+    with cell.start(root) as run:
+        monkeypatch.setattr(client, "log_batch", lose)
+        cell.log(run)
+    assert steps(root, cell) == [1, 2, 3]
+
+
+def test_after_a_slow_failure_there_is_a_pause(tmp_path, capsys):
+    broken = Connection("http://127.0.0.1:9", tmp_path)
+    tried = []
+
+    def fail(client):
+        tried.append(client)
+        time.sleep(0.1)
+        raise TimeoutError("timed out")
+
+    for expected in (1, 1):
+        broken.attempt(fail)
+        assert len(tried) == expected
+    broken.attempt(fail, urgent=True)
+    assert len(tried) == 2
+    time.sleep(0.1 * (connection.PAUSE + 2))
+    assert broken.attempt(lambda client: "back") == "back"
+    assert capsys.readouterr().err.count("\n") == 1
+    broken.attempt(fail)
+    assert capsys.readouterr().err.count("\n") == 1  # another outage is told of again
+
+
+@pytest.mark.parametrize(
+    ("pragma", "reason"),
+    [("query_only = ON", "attempt to write a readonly database"), ("max_page_count = 1", "database or disk is full")],
+)
+def test_the_reason_is_what_the_database_says(root, cell, capfd, pragma, reason):
+    def spoil(database, _):
+        database.execute(f"PRAGMA {pragma}")
+
+    event.listen(Engine, "connect", spoil)
+    try:
+        with cell.start(root, rounds=200) as run:
+            cell.log(run, rounds=200)
+        with pytest.raises(UserError, match=reason):
+            tracking.replay(cell.results(root, rounds=200).parents[2], root)
+    finally:
+        event.remove(Engine, "connect", spoil)
+    err = capfd.readouterr().err
+    assert f"cannot be used ({reason}); check permissions and space" in err
+    assert err.count("\n") == 1
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path):

@@ -1,7 +1,5 @@
-import multiprocessing
-import os
-import signal
-import time
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,15 @@ def test_a_run_says_what_it_is(root, cell, monkeypatch):
     assert found.info.run_name == "fedmpq alpha=0.5 seed=3"
     assert found.info.status == "FINISHED"
     assert found.info.artifact_uri.startswith((root / "mlartifacts" / "digits").as_uri())
-    assert found.data.params == {"seed": "3"} | {name: str(value) for name, value in cell.parameters().items()}
+    assert found.data.params == {
+        "algorithm": "fedmpq",
+        "alpha": "0.5",
+        "seed": "3",
+        "data.source": "digits",
+        "training.rounds": "3",
+        "model.budgets": "[2, 4]",
+        "lambda": "0.1",
+    }
     expected = {
         "algorithm": "fedmpq",
         "alpha": "0.5",
@@ -33,83 +39,94 @@ def test_a_run_says_what_it_is(root, cell, monkeypatch):
     assert (logged.dataset.name, logged.dataset.digest) == ("digits", "3" * 36)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"training.rounds": 10, "model.network": "resnet8"}, ""),
+        ({}, ""),
+        ({"training.rounds": 1}, ", 1 round"),
+        ({"training.rounds": 3, "model.network": "resnet14"}, ", 3 rounds, resnet14"),
+        ({"model.network": "my.models:vit"}, ", my.models:vit"),
+    ],
+)
+def test_other_rounds_and_networks_than_those_of_the_file_are_in_the_name(tmp_path, changes, named):
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    training = tracking.Training("digits", "aqfl", "1.0", 7, changes)
+    assert training.name(tmp_path) == f"aqfl alpha=1.0 seed=7{named}"
+
+
+@pytest.mark.parametrize("content", [None, "digits: [", "experiments: [mine]"])
+def test_without_parameters_in_the_file_nothing_is_added_to_the_name(tmp_path, content):
+    if content:
+        (tmp_path / "params.yaml").write_text(content)
+    training = tracking.Training("digits", "fp32", "0.1", 0, {"training.rounds": 3})
+    assert training.name(tmp_path) == "fp32 alpha=0.1 seed=0"
+
+
 def test_rounds_are_logged_at_their_step(root, cell):
     with cell.start(root) as run:
         cell.log(run)
-    history = cell.history(root, run.run_id)
+    history = cell.history(root, *cell.runs(root))
     assert history["bytes/uplink"] == [(1, 1000), (2, 2000), (3, 3000)]
     assert history["bits/budget-4"] == [(1, 4), (2, 4), (3, 4)]
 
 
-def test_files_and_summary_are_kept(root, cell, tmp_path):
+def test_files_are_kept(root, cell, tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"weights")
-    run = cell.start(root)
-    cell.log(run)
-    run.log_file(tmp_path / "weights.pt", "model")
-    run.finish({"accuracy/final": 0.25})
-    assert (root / "mlartifacts/digits" / run.run_id / "artifacts/model/weights.pt").read_bytes() == b"weights"
-    assert cell.history(root, run.run_id)["accuracy/final"] == [(0, 0.25)]
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(10)
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-def fail():
-    raise ValueError("numbers")
+    with cell.start(root) as run:
+        run.log_file(tmp_path / "weights.pt", "model")
+    assert cell.artifacts(root, *cell.runs(root))["weights.pt"].read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize(
-    ("ending", "error", "status"),
-    [(fail, ValueError, "FAILED"), (interrupt, KeyboardInterrupt, "KILLED"), (terminate, SystemExit, "KILLED")],
+    ("error", "status"),
+    [(ValueError("numbers"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")],
 )
-def test_how_a_run_ended(root, cell, ending, error, status):
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(error), cell.start(root):
-        ending()
+def test_how_a_run_ended(root, cell, error, status):
+    with pytest.raises(type(error)), cell.start(root):
+        raise error
     assert cell.runs(root)[0].info.status == status
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_forked_worker_dies_of_sigterm_and_leaves_the_run_alone(root, cell):
-    with cell.start(root):
-        fork = multiprocessing.get_context("fork")
-        started = fork.Event()
-        worker = fork.Process(target=lambda: started.set() or time.sleep(60))
-        worker.start()
-        assert started.wait(10)
-        worker.terminate()
-        worker.join(10)
-        assert worker.exitcode == -signal.SIGTERM
-    assert cell.runs(root)[0].info.status == "FINISHED"
-
-
-def test_a_resumed_run_goes_on_and_logs_no_round_twice(root, cell):
-    first = cell.start(root)
+def test_a_run_that_was_cut_off_goes_on_and_holds_no_round_twice(root, cell):
+    first = cell.start(root, rounds=4)
     cell.log(first, rounds=2)
-    first.finish(status="KILLED")
-    with cell.start(root, run_id=first.run_id) as second:
+    first.__exit__(SystemExit, SystemExit(143), None)
+    assert cell.runs(root)[0].info.status == "KILLED"
+    with cell.start(root, rounds=4) as second:
         assert cell.runs(root)[0].info.status == "RUNNING"
         cell.log(second, rounds=4)
     (found,) = cell.runs(root)
     assert found.info.status == "FINISHED"
-    assert second.run_id == first.run_id
-    assert [step for step, _ in cell.history(root, first.run_id)["test/loss"]] == [1, 2, 3, 4]
+    assert [step for step, _ in cell.history(root, found)["test/loss"]] == [1, 2, 3, 4]
 
 
-def test_a_run_that_is_gone_is_begun_anew(root, cell):
-    with cell.start(root, run_id="0" * 32) as unknown:
-        pass
-    connect(root).client.delete_run(unknown.run_id)
-    with cell.start(root, run_id=unknown.run_id) as anew:
-        cell.log(anew)
+@pytest.mark.parametrize("other", [{"seed": 1}, {"rounds": 9}, {"algorithm": "aqfl"}, {"alpha": "0.1"}])
+def test_another_training_is_another_run(root, cell, other):
+    for changes in ({}, other):
+        with cell.start(root, **changes) as run:
+            cell.log(run, seed=changes.get("seed", 0))
+    assert [len(cell.history(root, run)["test/loss"]) for run in cell.runs(root)] == [3, 3]
+
+
+def test_the_same_training_again_after_its_results_is_another_run(root, cell):
+    for _ in range(2):
+        with cell.start(root) as run:
+            cell.log(run)
+        tracking.seal(root, cell.results(root, seeds=[0]))
+    assert [len(cell.history(root, run)["test/loss"]) for run in cell.runs(root)] == [3, 3]
+
+
+def test_a_run_that_was_deleted_is_begun_anew(root, cell):
+    with cell.start(root) as run:
+        cell.log(run, rounds=1)
+    (deleted,) = cell.runs(root)
+    connect(root).client.delete_run(deleted.info.run_id)
+    with cell.start(root) as run:
+        cell.log(run)
     (found,) = cell.runs(root)
-    assert found.info.run_id == anew.run_id != unknown.run_id
+    assert found.info.run_id != deleted.info.run_id
+    assert len(cell.history(root, found)["test/loss"]) == 3
 
 
 def test_a_deleted_experiment_is_restored(root, cell):
@@ -119,4 +136,4 @@ def test_a_deleted_experiment_is_restored(root, cell):
     client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
     with cell.start(root, seed=1):
         pass
-    assert list(tracking.experiments(root)) == ["digits"]
+    assert list(tracking.pages(root)) == ["digits"]

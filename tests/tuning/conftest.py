@@ -1,5 +1,6 @@
 """A project whose trials take a second."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,40 +13,31 @@ import pytest
 from ruamel.yaml import YAML
 
 from fedmpq.config import load_parameters
-from fedmpq.data.arrays import prepare
-from fedmpq.data.splits import Source, Split
 from fedmpq.tuning.space import Space
 
 REPO = Path(__file__).parents[2]
-CLASSES, TRAIN, TEST = 3, 90, 30
+CLASSES = 3
 EXPERIMENT = {
-    "data": "tiny",
-    "image_size": None,
-    "model": "user_models:perceptron",
-    "activation_bits": None,
-    "clients": 3,
-    "budgets": [2.0, 4.0, 8.0],
-    "min_samples": 2,
-    "validation": 0.2,
-    "rounds": 3,
-    "batch_size": 8,
-    "precision": "float32",
+    "data": {"source": "tiny", "image_size": None, "validation": 0.2},
+    "partition": {"clients": 3, "min_samples": 2, "seeds": [0, 1]},
+    "model": {"network": "user_models:perceptron", "activation_bits": None, "budgets": [2.0, 4.0, 8.0]},
+    "training": {"rounds": 3, "batch_size": 8, "precision": "float32"},
 }
-TUNE = {"trials": 3, "final_rounds": 2, "seeds": [0, 1], "overrides": {}}
+TUNE = {"trials": 3, "final_rounds": 2, "overrides": {}}
 
 
-def prepare_tiny(folder):
-    """Three classes that differ by colour, in images of 8 x 8 pixels."""
+def write_arrays(folder):
+    """Three classes that differ by colour, in images of 8 x 8 pixels, as stage `prepare` leaves them."""
     generator = np.random.default_rng(0)
-
-    def split(count):
+    folder.mkdir(parents=True)
+    for part, count in (("train", 90), ("test", 30)):
         labels = np.arange(count) % CLASSES
         images = generator.integers(0, 120, (count, 8, 8, 3))
         images[np.arange(count), :, :, labels] += 60
-        pixels = images.astype(np.uint8)
-        return Split(labels, lambda: ((f"image {number}", image) for number, image in enumerate(pixels)))
-
-    prepare("tiny", Source("drawn by the tests", ["red", "green", "blue"], split(TRAIN), split(TEST)), None, folder)
+        np.save(folder / f"{part}_images.npy", images.astype(np.uint8))
+        np.save(folder / f"{part}_labels.npy", labels)
+    meta = {"data": "tiny", "classes": ["red", "green", "blue"], "image_size": 8, "train": 90, "test": 30}
+    (folder / "meta.json").write_text(json.dumps(meta | {"mean": [0.3] * 3, "std": [0.1] * 3}))
 
 
 class Project:
@@ -57,20 +49,24 @@ class Project:
         self.tables = root / "reports" / "digits" / "tuning"
         shutil.copytree(REPO / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(REPO / "params.yaml", self.file)
-        prepare_tiny(root / "data" / "prepared" / "digits")
-        self.configure(digits=EXPERIMENT, tune=TUNE, execution={"executor": "sequential"})
+        write_arrays(root / "data" / "prepared" / "digits")
+        self.configure(digits=EXPERIMENT, execution={"executor": "sequential"}, tune=TUNE)
 
     def configure(self, **sections):
-        """Change keys of sections in params.yaml."""
+        """Change keys of sections, or of their groups, in params.yaml."""
         yaml = YAML()
         tree = yaml.load(self.file)
         for name, changes in sections.items():
-            tree[name].update(changes)
+            for key, value in changes.items():
+                if name == "digits":
+                    tree[name][key].update(value)
+                else:
+                    tree[name][key] = value
         yaml.dump(tree, self.file)
 
     def space(self, **changes):
         """The search of digits, with changes to section tune."""
-        return Space(load_parameters(self.file, {f"tune.{key}": value for key, value in changes.items()}), "digits")
+        return Space(load_parameters(self.file, {f"tune.{key}": value for key, value in changes.items()}))
 
     def start(self, *arguments, **environment):
         """Start `python -m pipeline.tune` there."""

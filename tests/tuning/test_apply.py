@@ -9,45 +9,54 @@ from fedmpq.config import load_parameters
 from fedmpq.errors import UserError
 from fedmpq.tuning.apply import apply
 
-
-@pytest.fixture
-def path(project, tmp_path):
-    return Path(shutil.copy(project.file, tmp_path))
-
-
-def changed_lines(before, after):
-    return [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
-
+REPO = Path(__file__).parents[2]
 
 VALUES = {
     "fedmpq.lambda": 1.234e-05,
-    "fedmpq.epsilon": 0.05,
     "fedmpq.aggregation": "updates",
-    "lr": 10.0,
-    "local_epochs": 3,
-    "flip": True,
-    "activation_bits": None,
-    "model": "resnet20",
+    "pruning.epsilon": 0.05,
+    "pruning.lambda": 0.3,
+    "training.rounds": 3,
+    "training.lr": 10.0,
+    "data.flip": True,
+    "model.activation_bits": None,
+    "model.network": "resnet20",
 }
 
 
-def test_values_load_and_nothing_else_changes(path):
-    before = path.read_text()
+@pytest.fixture
+def path(tmp_path):
+    return shutil.copy(REPO / "params.yaml", tmp_path / "params.yaml")
+
+
+def difference(before, after):
+    """Lines that were removed and added, with their indentation."""
+    lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
+    return [line[2:] for line in lines if line[0] == "-"], [line[2:] for line in lines if line[0] == "+"]
+
+
+def test_values_land_in_the_experiment_and_nothing_else_changes(path):
+    before, parameters = path.read_text(), load_parameters(path)
     changes = apply(path, "digits", VALUES)
-    found = load_parameters(path).experiment("digits").flat("fedmpq")
-    assert {key: found[key] for key in VALUES} == VALUES
-    lines = changed_lines(before, path.read_text())
-    assert len(lines) == 2 * len(changes)
-    removed, added = ([line[1:].split() for line in lines if line[0] == sign] for sign in "-+")
-    assert [(words[0], words[2:]) for words in removed] == [(words[0], words[2:]) for words in added]
     assert changes["digits.fedmpq.lambda"] == (0.1, 1.234e-05)
-
-
-def test_other_experiments_keep_their_values(path):
-    before = load_parameters(path)
-    apply(path, "digits", VALUES)
+    assert set(changes) == {f"digits.{key}" for key in VALUES}
+    removed, added = difference(before, path.read_text())
+    assert sorted(line.split()[0] for line in removed) == ["network:", "rounds:"]
+    assert len(added) == len(VALUES)
     after = load_parameters(path)
-    assert [name for name in before.sections if before.sections[name] != after.sections[name]] == ["digits"]
+    assert after.sections == parameters.sections | {"digits": parameters.varied("digits", VALUES)}
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "tiny-imagenet"])
+def test_a_key_that_is_inherited_gets_a_line_below_its_group(path, name):
+    before = path.read_text()
+    for key in ("lambda", "epsilon", "min_bits"):  # One after another: the last group of a section has a comment below.
+        apply(path, name, {f"pruning.{key}": 2 if key == "min_bits" else 0.5})
+    lines = path.read_text().splitlines()
+    start = lines.index("  pruning:", lines.index(f"{name}:"))
+    own = ["    <<: *pruning", "    min_bits: 2", "    epsilon: 0.5", "    lambda: 0.5"]
+    assert lines[start + 1 : start + 5] == own
+    assert difference(before, path.read_text())[0] == []
 
 
 def test_twice_changes_nothing(path):
@@ -57,50 +66,31 @@ def test_twice_changes_nothing(path):
     assert (path.read_text(), path.stat().st_mtime_ns) == (before, stamp)
 
 
-def test_key_that_is_not_there_gets_a_line(path):
-    path.write_text(path.read_text().replace("    min_bits: 1  # bits that each layer keeps\n", ""))
-    before = path.read_text()
-    assert apply(path, "digits", {"fedmpq.min_bits": 2}) == {"digits.fedmpq.min_bits": (None, 2)}
-    assert [line.split() for line in changed_lines(before, path.read_text())] == [["+", "min_bits:", "2"]]
-
-
-@pytest.mark.parametrize("written", ["{lambda: 0.1, epsilon: 0.2}", "{ epsilon: 0.2 , 'lambda': 0.1 }  # a, {b}"])
-def test_sections_in_braces(path, written):
-    text = path.read_text()
-    start = text.index("  fedmpq:\n", text.index("\ndigits:"))
-    end = text.index("  pruning:", start)
-    path.write_text(text[:start] + f"  fedmpq: {written}\n" + text[end:])
-    apply(path, "digits", {"fedmpq.lambda": 0.5, "fedmpq.min_bits": 2})
-    found = load_parameters(path).experiment("digits").fedmpq
-    assert (found.lambda_, found.epsilon, found.min_bits) == (0.5, 0.2, 2)
-    assert written[written.index("epsilon") : written.index("epsilon") + 12] in path.read_text()
-
-
 def test_words_are_quoted_where_they_must_be(path):
-    apply(path, "digits", {"model": "null"})
-    assert YAML(typ="safe").load(path)["digits"]["model"] == "null"
+    apply(path, "digits", {"model.network": "null"})
+    assert YAML(typ="safe").load(path)["digits"]["model"]["network"] == "null"
 
 
 @pytest.mark.parametrize(
-    ("section", "values", "said"),
+    ("name", "values", "said"),
     [
-        ("digits", {"lr": -1.0}, "digits.lr: -1.0"),
-        ("digits", {"fedmpq.epsilon": 0.1, "lr": 0.0}, "digits.lr: 0.0"),
-        ("digit", {"lr": 1.0}, "unknown experiment 'digit'"),
-        ("digits", {"other.lr": 1.0}, "no section 'digits.other'"),
+        ("digits", {"training.lr": -1.0}, "digits.training.lr: -1.0"),
+        ("digits", {"fedmpq.epsilon": 0.1, "training.lr": 0.0}, "digits.training.lr: 0.0"),
+        ("digit", {"training.lr": 1.0}, "unknown experiment 'digit'"),
+        ("digits", {"trainin.lr": 1.0}, "no section 'trainin'"),
     ],
 )
-def test_what_is_not_allowed_leaves_the_file(path, section, values, said):
+def test_what_is_not_allowed_leaves_the_file(path, name, values, said):
     before = path.read_text()
     with pytest.raises(UserError, match=said):
-        apply(path, section, values)
+        apply(path, name, values)
     assert path.read_text() == before
-    assert list(path.parent.glob(".params*")) == []
+    assert [file.name for file in path.parent.iterdir()] == ["params.yaml"]
 
 
-def test_value_on_several_lines_is_left_to_its_owner(path):
-    before = path.read_text().replace("  lr: 0.1\n", "  lr: &rate\n    0.1\n", 1)
+def test_a_group_that_experiments_share_is_left_to_its_owner(path):
+    before = path.read_text().replace("  fedmpq:\n    <<: *fedmpq\n", "  fedmpq: *fedmpq\n")
     path.write_text(before)
-    with pytest.raises(UserError, match="set it by hand"):
-        apply(path, "digits", {"lr": 0.2})
+    with pytest.raises(UserError, match=r"share digits\.fedmpq\.lambda; set it by hand"):
+        apply(path, "digits", {"fedmpq.lambda": 0.2})
     assert path.read_text() == before

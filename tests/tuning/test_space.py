@@ -1,3 +1,4 @@
+import optuna
 import pytest
 
 from fedmpq.config import load_parameters
@@ -5,6 +6,7 @@ from fedmpq.errors import UserError
 from fedmpq.tuning.space import Space
 
 FLOAT = {"kind": "float", "low": 0.1, "high": 1.0}
+LR, EPOCHS, AVERAGING = "training.lr", "training.local_epochs", "training.averaging"
 
 
 @pytest.mark.parametrize(
@@ -12,24 +14,23 @@ FLOAT = {"kind": "float", "low": 0.1, "high": 1.0}
     [
         ({"fedmpq.lamda": FLOAT}, ["fedmpq.lamda", "allowed: ", "fedmpq.lambda"]),
         ({"fp32.aggregation": FLOAT}, ["fp32.aggregation", "fedmpq.aggregation"]),
-        ({"rounds": {"kind": "int", "low": 1, "high": 3}}, ["rounds", "allowed: "]),
-        ({"lr": FLOAT | {"low": 2}}, ["tune.search.lr.low: 2 ", "high, 1"]),
-        ({"lr": FLOAT | {"low": 0, "log": True}}, ["tune.search.lr.low: 0 ", "above 0"]),
-        ({"lr": {"kind": "float", "low": 0.1}}, ["tune.search.lr.high is missing"]),
-        ({"lr": FLOAT | {"kind": "real"}}, ["tune.search.lr.kind: 'real'", "'float', 'int' or 'categorical'"]),
-        ({"lr": FLOAT | {"step": 1}}, ["tune.search.lr.step", "kind, low, high, log, choices"]),
-        ({"lr": FLOAT | {"choices": [1]}}, ["tune.search.lr.choices", "low, high, log"]),
-        (
-            {"local_epochs": {"kind": "int", "low": 1.5, "high": 3}},
-            ["local_epochs.low: 1.5", "whole number"],
-        ),
-        ({"local_epochs": {"kind": "float", "low": 1.5, "high": 3}}, ["local_epochs: 1.5", "integer"]),
+        ({"lr": FLOAT}, ["unknown parameter 'lr'", LR]),
+        ({"training.rounds": {"kind": "int", "low": 1, "high": 3}}, ["training.rounds", "allowed: "]),
+        ({LR: FLOAT | {"low": 2}}, ["tune.search.training.lr.low: 2 ", "high, 1"]),
+        ({LR: FLOAT | {"low": 0, "log": True}}, ["tune.search.training.lr.low: 0 ", "above 0"]),
+        ({LR: {"kind": "float", "low": 0.1}}, ["tune.search.training.lr.high is missing"]),
+        ({LR: FLOAT | {"high": None}}, ["tune.search.training.lr.high: None"]),
+        ({LR: FLOAT | {"kind": "real"}}, ["tune.search.training.lr.kind: 'real'", "'float', 'int' or 'categorical'"]),
+        ({LR: FLOAT | {"step": 1}}, ["tune.search.training.lr.step", "kind, low, high, log, choices"]),
+        ({LR: FLOAT | {"choices": [1]}}, ["tune.search.training.lr.choices", "low, high, log"]),
+        ({EPOCHS: {"kind": "int", "low": 1.5, "high": 3}}, ["local_epochs.low: 1.5", "whole numbers"]),
+        ({EPOCHS: {"kind": "float", "low": 1.5, "high": 3}}, ["local_epochs: 1.5", "integer"]),
         ({"fedmpq.epsilon": FLOAT | {"high": 2}}, ["fedmpq.epsilon: 2", "less than or equal to 1"]),
         ({"fedmpq.min_bits": {"kind": "int", "low": 1, "high": 4}}, ["fedmpq.min_bits: 4", "1 to 2"]),
-        ({"averaging": {"kind": "categorical"}}, ["tune.search.averaging.choices: []", "two or more"]),
-        ({"averaging": {"kind": "categorical", "choices": ["samples", "samples"]}}, ["choices", "different values"]),
-        ({"averaging": {"kind": "categorical", "choices": ["samples", "size"]}}, ["averaging: 'size'", "'uniform'"]),
-        ({"averaging": {"kind": "categorical", "choices": ["samples", "uniform"], "low": 1}}, ["low", "choices"]),
+        ({AVERAGING: {"kind": "categorical"}}, ["tune.search.training.averaging.choices is missing"]),
+        ({AVERAGING: {"kind": "categorical", "choices": ["samples", "samples"]}}, ["choices", "different values"]),
+        ({AVERAGING: {"kind": "categorical", "choices": ["samples", "size"]}}, ["averaging: 'size'", "'uniform'"]),
+        ({AVERAGING: {"kind": "categorical", "choices": ["samples", "uniform"], "low": 1}}, ["low", "choices"]),
         ({}, ["tune.search"]),
     ],
 )
@@ -43,13 +44,14 @@ def test_search_that_is_not_possible(project, search, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"algorithm": "fedmqp"}, ["tune: ", "'fedmqp'", "fedmpq"]),
-        ({"alpha": 0.0}, ["tune: alpha: 0.0", "above 0"]),
+        ({"algorithm": "fedmqp"}, ["'fedmqp'", "fedmpq"]),
+        ({"alpha": 0.0}, ["tune.alpha: 0.0", "greater than 0"]),
         ({"trials": 0}, ["tune.trials: 0"]),
         ({"objective": "bytes"}, ["tune.objective: 'bytes'", "'accuracy-and-bytes'"]),
-        ({"overrides": {"digit": {"rounds": 1}}}, ["tune: ", "'digit'", "digits"]),
-        ({"overrides": {"digits": {"round": 1}}}, ["tune.overrides.digits", "digits.round", "rounds"]),
-        ({"overrides": {"digits": {"image_size": 16}}}, ["tune.overrides.digits: data and image_size"]),
+        ({"experiment": "digit"}, ["'digit'", "digits"]),
+        ({"overrides": {"digit": {"training.rounds": 1}}}, ["'digit'", "digits"]),
+        ({"overrides": {"digits": {"training.round": 1}}}, ["tune.overrides.digits", "training.round", "rounds"]),
+        ({"overrides": {"digits": {"data.image_size": 16}}}, ["tune.overrides.digits: data.image_size"]),
         ({"trails": 3}, ["tune.trails", "trials"]),
     ],
 )
@@ -62,43 +64,35 @@ def test_settings_that_are_not_possible(project, changes, said):
 def test_without_a_section(project):
     parameters = load_parameters(project.file).model_copy(update={"tune": None})
     with pytest.raises(UserError, match="no section 'tune'"):
-        Space(parameters, None)
+        Space(parameters)
 
 
 def test_any_kind_of_parameter_can_be_searched(project):
     space = project.space(
         search={
-            "lr": FLOAT,
-            "local_epochs": {"kind": "int", "low": 1, "high": 3},
+            LR: FLOAT,
+            EPOCHS: {"kind": "int", "low": 1, "high": 3},
             "fedmpq.aggregation": {"kind": "categorical", "choices": ["weights", "updates"]},
-            "activation_bits": {"kind": "categorical", "choices": [4, None]},
+            "model.activation_bits": {"kind": "categorical", "choices": [4, None]},
         }
     )
-    values = {"lr": 0.5, "local_epochs": 2, "fedmpq.aggregation": "updates", "activation_bits": 4}
+    values = {LR: 0.5, EPOCHS: 2, "fedmpq.aggregation": "updates", "model.activation_bits": 4}
+    assert space.suggest(optuna.trial.FixedTrial(values)) == values
     tried = space.experiment(values)
-    assert {key: tried.flat("fedmpq")[key] for key in values} == values
+    assert (tried.training.lr, tried.training.local_epochs) == (0.5, 2)
+    assert (tried.fedmpq.aggregation, tried.model.activation_bits) == ("updates", 4)
     assert not values.keys() & space.fixed.keys()
+    assert {"fedmpq.lambda", "partition.seeds", "data.validation", "training.rounds"} <= space.fixed.keys()
 
 
 def test_overrides_shorten_trials_and_nothing_else(project):
-    space = project.space(overrides={"digits": {"rounds": 2, "seeds": [5]}})
-    tried, whole = space.experiment({"fedmpq.lambda": 3.0}), space.parameters.experiment("digits")
-    assert (tried.rounds, tried.seeds, tried.fedmpq.lambda_) == (2, [5], 3.0)
-    assert tried == whole.model_copy(
-        update={"rounds": 2, "seeds": [5], "fedmpq": whole.fedmpq.model_copy(update={"lambda_": 3.0})}
-    )
+    space = project.space(overrides={"digits": {"training.rounds": 2, "partition.seeds": [5]}})
+    tried, whole = space.experiment({"fedmpq.lambda": 3.0}), load_parameters(project.file)
+    assert (tried.training.rounds, tried.partition.seeds, tried.fedmpq.lambda_) == (2, [5], 3.0)
+    assert tried == whole.varied("digits", {"training.rounds": 2, "partition.seeds": [5], "fedmpq.lambda": 3.0})
 
 
-def test_what_is_tried_is_what_is_written(project):
-    space = project.space()
-    assert space.tidy({"fedmpq.lambda": 1.23456e-5, "fedmpq.epsilon": 0.0999999}) == {
-        "fedmpq.lambda": 1.235e-5,
-        "fedmpq.epsilon": 0.1,
-    }
-    low = {"kind": "float", "low": 0.12344, "high": 0.2}
-    assert project.space(search={"lr": low}).tidy({"lr": 0.12344}) == {"lr": 0.12344}
-
-
-def test_present_values_only_within_the_search(project):
-    assert project.space().present() == {"fedmpq.lambda": 0.1, "fedmpq.epsilon": 0.025}
-    assert project.space(search={"lr": FLOAT | {"low": 0.2}}).present() is None
+@pytest.mark.parametrize(("low", "proposed", "tried"), [(1e-5, 1.23456e-5, 1.235e-5), (0.12344, 0.12344, 0.12344)])
+def test_what_is_tried_is_what_is_written(project, low, proposed, tried):
+    space = project.space(search={LR: {"kind": "float", "low": low, "high": 0.2}})
+    assert space.suggest(optuna.trial.FixedTrial({LR: proposed})) == {LR: tried}

@@ -1,19 +1,26 @@
 import dataclasses
+import multiprocessing
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from optuna.trial import TrialState
 
+from fedmpq.config import Execution
 from fedmpq.data.dirichlet import training_samples
+from fedmpq.errors import UserError
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, encode
 from fedmpq.federated.tasks import TrainTask
 from fedmpq.quantization.codes import Grid
 from fedmpq.seeding import torch_generator
-from fedmpq.tuning import trial
-from fedmpq.tuning.lanes import SEQUENTIAL, Ended, Processes, events
-from fedmpq.tuning.planes import top_planes
+from fedmpq.tuning.search import Objective, search
+from fedmpq.tuning.study import opened
+from fedmpq.tuning.trial import TopPlanes, run, summarize
+
+SEQUENTIAL = Execution(executor="sequential", device="cpu")
+VALUES = {"fedmpq.lambda": 0.3, "fedmpq.epsilon": 0.05}
 
 
 class Forbidden:
@@ -30,13 +37,14 @@ class Forbidden:
 
 
 @pytest.fixture
-def plan(project):
-    return trial.Plan.of(project.root / "data/prepared/digits", "fedmpq", 0.5, "cpu")
+def setups(project):
+    """The runs of a trial: of some values, with changes to section tune."""
 
+    def setups(values, **tune):
+        data = project.root / "data/prepared/digits"
+        return Objective(project.space(**tune), data, SEQUENTIAL).setups({**VALUES, **values})
 
-@pytest.fixture
-def experiment(project):
-    return project.space().experiment({"fedmpq.lambda": 0.3, "fedmpq.epsilon": 0.05})
+    return setups
 
 
 def without_times(rows):
@@ -44,9 +52,9 @@ def without_times(rows):
 
 
 @pytest.mark.parametrize("train_samples", [None, 60])
-def test_validation_images_train_nobody(plan, experiment, train_samples):
-    experiment = experiment.model_copy(update={"train_samples": train_samples})
-    for setup in plan.setups(experiment):
+def test_validation_images_train_nobody(setups, train_samples):
+    first, second = setups({"data.train_samples": train_samples})
+    for setup in (first, second):
         trained, held_out = setup.partition.indices, setup.held_out
         assert not set(trained) & set(held_out)
         used = training_samples(setup.dataset.train_labels, train_samples, setup.seed)
@@ -54,131 +62,120 @@ def test_validation_images_train_nobody(plan, experiment, train_samples):
         assert len(held_out) == round(0.2 * len(used))
         assert setup.evaluation_images[0] == "train"
         np.testing.assert_array_equal(setup.evaluation_images[1], held_out)
-    first, second = plan.setups(experiment)
     assert set(first.held_out) != set(second.held_out)
 
 
-def test_test_images_are_never_read(plan, experiment, monkeypatch):
-    expected = list(trial.run(plan, experiment, SEQUENTIAL))
-
-    class Guarded(trial.Plan):
-        def setups(self, experiment):
-            for setup in (setups := super().setups(experiment)):
-                forbidden = {name: Forbidden() for name in ("test_images", "test_labels")}
-                setup.__dict__["dataset"] = dataclasses.replace(setup.dataset, **forbidden)
-            return setups
-
-    guarded = Guarded(**dataclasses.asdict(plan))
-    assert without_times(trial.run(guarded, experiment, SEQUENTIAL)) == without_times(expected)
+def test_test_images_are_never_read(setups):
+    expected = list(run(setups({}), SEQUENTIAL))
+    guarded = setups({})
+    for setup in guarded:
+        forbidden = {name: Forbidden() for name in ("test_images", "test_labels")}
+        setup.__dict__["dataset"] = dataclasses.replace(setup.dataset, **forbidden)
+    assert without_times(run(guarded, SEQUENTIAL)) == without_times(expected)
 
 
-def test_rows_are_means_over_seeds(plan, experiment):
-    rows = list(trial.run(plan, experiment, SEQUENTIAL))
-    alone = [
-        list(trial.run(plan, experiment.model_copy(update={"seeds": [seed]}), SEQUENTIAL)) for seed in experiment.seeds
-    ]
-    for row, first, second in zip(rows, *alone, strict=True):
-        assert row["accuracies"] == first["accuracies"] | second["accuracies"]
-        for name in ("accuracy", "loss", "given", "left", "uplink_bytes"):
+def test_rows_are_means_over_seeds(setups):
+    both = list(run(setups({}), SEQUENTIAL))
+    alone = [list(run([setup], SEQUENTIAL)) for setup in setups({})]
+    assert len(both) == 3
+    for row, first, second in zip(both, *alone, strict=True):
+        assert row["accuracy_std"] == pytest.approx(abs(first["accuracy"] - second["accuracy"]) / 2**0.5)
+        assert "accuracy_std" not in first
+        for name in first.keys() - {"seconds"}:
             assert row[name] == pytest.approx((first[name] + second[name]) / 2)
-    assert [row["round"] for row in rows] == [1, 2, 3]
-    assert rows[0]["by_budget"].keys() == {"2", "4", "8"}
-    assert max(rows[0]["by_budget"]["2"].values()) <= 2
+        assert 1 < row["bits_left"] <= row["bits_given"] <= (2 + 4 + 8) / 3
 
 
-def test_summary_counts_the_last_rounds(plan, experiment):
-    rows = list(trial.run(plan, experiment, SEQUENTIAL))
-    found = trial.summarize(rows, 2)
+def test_summary_counts_the_last_rounds(setups):
+    rows = list(run(setups({}), SEQUENTIAL))
+    found = summarize(rows, 2)
     assert found["accuracy"] == pytest.approx((rows[1]["accuracy"] + rows[2]["accuracy"]) / 2)
     assert found["bits_pruned"] == pytest.approx(found["bits_given"] - found["bits_left"])
     assert found["uplink_bytes"] == pytest.approx(sum(row["uplink_bytes"] for row in rows) / 3)
-    assert trial.summarize(rows[:1], 2)["rounds"] == 1
-    assert trial.summarize(rows[:1], 2)["accuracy"] == rows[0]["accuracy"]
+    assert found["rounds"] == 3
+    assert summarize(rows[:1], 2)["accuracy"] == rows[0]["accuracy"]
 
 
-def test_lambda_empties_planes(plan, experiment):
+def test_lambda_empties_planes(setups):
     def share(strength):
-        settings = experiment.fedmpq.model_copy(update={"lambda_": strength})
-        rows = list(trial.run(plan, experiment.model_copy(update={"fedmpq": settings, "rounds": 6}), SEQUENTIAL))
-        return trial.summarize(rows, 2)["top_plane"]
+        rows = list(run(setups({"fedmpq.lambda": strength, "training.rounds": 6}), SEQUENTIAL))
+        return summarize(rows, 2)["top_plane"]
 
     shares = [share(strength) for strength in (0.0, 1.0, 10.0)]
     assert all(more > less for more, less in pairwise(shares))
 
 
-def test_full_precision_has_no_planes(plan, experiment):
-    whole = dataclasses.replace(plan, algorithm="fp32")
-    rows = list(
-        trial.run(whole, experiment.model_copy(update={"rounds": 1, "model": "user_models:linear"}), SEQUENTIAL)
-    )
-    assert rows[0]["top_plane"] is None
-    assert trial.summarize(rows, 1)["bits_left"] == 32
+def test_full_precision_has_no_planes(setups):
+    search = {"training.lr": {"kind": "float", "low": 0.1, "high": 1.0}}
+    rows = list(run(setups({"model.network": "user_models:linear"}, algorithm="fp32", search=search), SEQUENTIAL))
+    found = summarize(rows, 1)
+    assert np.isnan(found["top_plane"])
+    assert found["bits_left"] == 32
 
 
-def test_training_that_diverges_is_a_failure(plan, experiment):
-    *_, last = events(plan, experiment.model_copy(update={"lr": 1e30}), SEQUENTIAL)
-    assert last.failure.startswith("round 1: fewer than 1 clients")
-    assert "diverged" in last.failure
-    assert "\n" not in last.failure
+def test_training_that_diverges_is_said_to(setups):
+    with pytest.raises(UserError, match=r"round 1: fewer than 1 clients.*diverged"):
+        list(run(setups({"training.lr": 1e30}), SEQUENTIAL))
 
 
-def test_fault_of_the_program_is_a_failure_with_its_kind(plan, experiment):
-    *_, last = events(plan, experiment.model_copy(update={"model": "user_models:broken"}), SEQUENTIAL)
-    assert "ArithmeticError: a fault of the program" in last.failure
+def test_several_trials_at_a_time_in_processes_that_may_die(tmp_path, project):
+    space = project.space(trials=6, workers=2, pruning=False)
+    objective = Objective(space, project.root / "data/prepared/digits", SEQUENTIAL)
+
+    def ended(trial):
+        numbers.append(trial.number)
+        if len(numbers) == 2:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    numbers = []
+    multiprocessing.set_forkserver_preload(["fedmpq.federated.worker"])  # imported once, for all processes
+    with opened(tmp_path, space, {}) as study:
+        search(study, objective, ended)
+        assert study.left == 0
+        assert sorted(numbers) == [trial.number for trial in study.trials]
+        states = [trial.state for trial in study.trials]
+        assert states.count(TrialState.COMPLETE) == 6
+        assert set(states[6:]) <= {TrialState.FAIL, TrialState.COMPLETE}
+        for trial in study.ranked[:2]:  # In whichever process, the same values give the same rounds.
+            rows = list(run(objective.setups(trial.user_attrs["values"]), SEQUENTIAL))
+            assert without_times(trial.user_attrs["rounds"]) == without_times(rows)
+        assert len({str(trial.params) for trial in study.ranked}) == 6
+    assert multiprocessing.active_children() == []
 
 
-def test_want_of_memory_is_a_failure_that_says_so(plan, experiment, monkeypatch):
-    def exhausting(*_):
-        return torch.empty(2**60)
-
-    monkeypatch.setattr("user_models.perceptron", exhausting)
-    *_, last = events(plan, experiment, SEQUENTIAL)
-    assert last.failure.startswith("out of memory (")
-
-
-def test_lanes_are_processes_that_may_die(plan, experiment):
-    expected = list(events(plan, experiment, SEQUENTIAL))
-    with Processes(plan, "cpu", 2) as lanes:
-        lanes.start(0, experiment)
-        lanes.start(1, experiment.model_copy(update={"rounds": 1000}))
-        assert not lanes.free
-        rows, killed, early = [], None, None
-        while killed is None or not rows or not isinstance(rows[-1], Ended):
-            number, event = lanes.next()
-            if number == 0:
-                rows.append(event)
-            elif isinstance(event, Ended):
-                killed = event
-            elif event["round"] == 2:
-                lanes.busy[1][0].kill()
-            if not isinstance(event, Ended):
-                lanes.answer(number, True)
-        assert without_times(rows[:-1]) == without_times(expected[:-1])
-        assert rows[-1] == expected[-1] == Ended()
-        assert killed.failure == "its process was killed, perhaps for want of memory"
-        for number in (2, 3):  # a trial that is given up leaves its lane for another one
-            lanes.start(number, experiment)
-            early = lanes.next()
-            assert (early[0], early[1]["round"]) == (number, 1)
-            lanes.answer(number, False)
-        assert lanes.free
+def test_processes_in_which_nothing_ends_are_given_up(tmp_path, project, monkeypatch):
+    space = project.space(trials=2, workers=2)
+    monkeypatch.setattr("fedmpq.tuning.search._work", exit)
+    with opened(tmp_path, space, {}) as study, pytest.raises(UserError, match="try again with workers=1"):
+        search(study, Objective(space, tmp_path, SEQUENTIAL), print)
 
 
 def uplink(layout, bits, weights):
-    """The answer of client 0 in round 1, with scale 2, and its task."""
-    scales = torch.full((len(bits),), 2.0)
-    message = Message(Kind.UPLINK, 1, 0, 5, 0.5, bits, scales, FlatModel(weights, torch.zeros(0)))
-    return TrainTask(1, 0, b"", 0), encode(message, layout)
+    """A client's task at 4, 4 and 1 bits, and its answer, with scale 2."""
+    scales, model = torch.full((len(bits),), 2.0), FlatModel(weights, torch.zeros(0))
+    downlink = encode(Message(Kind.DOWNLINK, 1, 0, 0, 0.0, (4, 4, 1), scales, model), layout)
+    return TrainTask(1, 0, downlink, 0), encode(Message(Kind.UPLINK, 1, 0, 5, 0.5, bits, scales, model), layout)
+
+
+class Answering:
+    """An executor that has the answers."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+
+    def run(self, tasks):
+        return iter(self.answers)
 
 
 def test_top_planes_are_counted_in_codes():
     network = torch.nn.Sequential(*[torch.nn.Linear(4, 4, bias=False) for _ in range(3)])
     layout = Layout.of(network)
     weights = torch.rand(48, generator=torch_generator(0)) * 2 - 1
+    # Of the layers given, the first one is left, the second one has lost a bit, the third one has a sign only.
     task, data = uplink(layout, (4, 3, 1), weights)
-    given = [4, 4, 1]  # the second layer has lost a bit, the third one has a sign only
-    bits = [{"client": 0, "bits_given": b} for b in given]
+    planes = TopPlanes(Answering((task, data), (task, data[:-1] + b"x")), layout)
+    assert list(planes.run([])) == list(planes.executor.answers)
     offsets = Grid.of(torch.tensor(4), torch.tensor(2.0)).encode(weights[:16]) - 8
-    assert top_planes([(task, data)], bits, layout) == (int((offsets.abs() >= 4).sum()), 32)
-    assert top_planes([(task, data)], [{"client": 1, "bits_given": 4}], layout) == (0, 0)
-    assert top_planes([(task, data[:-1] + b"x")], bits, layout) == (0, 0)
+    assert planes.take() == pytest.approx((offsets.abs() >= 4).sum().item() / 32)
+    assert np.isnan(planes.take())

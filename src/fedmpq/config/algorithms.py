@@ -78,4 +78,5 @@ Section = Annotated[
     Discriminator(_tag),
 ]
 """Settings of the type that `of` says."""
-TAGS = ("AlgorithmSettings", "FedMPQSettings", "OwnSettings")
+TAGS = {kind.__name__: kind for kind in (AlgorithmSettings, FedMPQSettings, OwnSettings)}
+"""The types of settings by the names that stand in pydantic's path to a fault."""

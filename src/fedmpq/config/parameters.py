@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from fedmpq.config.algorithms import ALGORITHM_NAMES, TAGS, FedMPQSettings, settings_type
+from fedmpq.config.algorithms import ALGORITHM_NAMES, TAGS, AlgorithmSettings, settings_type
 from fedmpq.config.experiment import GROUPS, Experiment
 from fedmpq.config.settings import Positive, Settings, check_name
 from fedmpq.config.tune import Dimension, Tune
@@ -175,7 +175,8 @@ def _explain(error: dict[str, Any]) -> str:
     path = [part for place, part in enumerate(error["loc"]) if part not in UNWRITTEN.get(place, ())]
     key, value = ".".join(map(str, path)), error["input"]
     if error["type"] == "extra_forbidden":
-        where = _place(path) or f"allowed there: {', '.join(_keys_beside(path))}"
+        kind = next((TAGS[part] for part in error["loc"] if part in TAGS), None)
+        where = _place(path) or f"allowed there: {', '.join(_keys_beside(path, kind))}"
         return f"unknown key {key!r} (value {value!r}); {where}"
     if error["type"] == "missing":
         return f"{key} is missing"
@@ -196,13 +197,13 @@ def _place(path: list[str | int]) -> str | None:
     return f"it belongs to a group: {path[0]}.{found[0]}.{path[1]}" if found else None
 
 
-def _keys_beside(path: Sequence[str | int]) -> list[str]:
-    """The keys that may stand where the last key of `path` stands."""
+def _keys_beside(path: Sequence[str | int], kind: type[AlgorithmSettings] | None = None) -> list[str]:
+    """The keys that may stand where the last key of `path` stands, in the settings `kind` of an algorithm or else."""
     model: Any = {"execution": Execution, "tune": Tune}.get(str(path[0]), Experiment)
     if model is Tune and len(path) > 2:
         model = Dimension
     elif model is Experiment and len(path) > 2:
-        model = GROUPS.get(str(path[1])) or settings_type(str(path[1])) or FedMPQSettings
+        model = kind or GROUPS.get(str(path[1])) or settings_type(str(path[1]))
     elif model is Experiment:
         return [*GROUPS, *ALGORITHM_NAMES]
     return [field.alias or name for name, field in model.model_fields.items()]

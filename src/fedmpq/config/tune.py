@@ -1,57 +1,43 @@
 """The section `tune` of params.yaml: what is searched, how, and how long."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedmpq.config.settings import Positive, Settings
 
-Scalar = (bool, int, float, str, type(None))
-
 
 class Dimension(Settings):
     """One parameter that is searched."""
 
     kind: Literal["float", "int", "categorical"]
-    low: float | None = None
+    low: float = math.nan
     """Smallest value, of a float or int."""
-    high: float | None = None
+    high: float = math.nan
     """Largest value, of a float or int."""
     log: bool = False
     """Search evenly over orders of magnitude."""
-    choices: list[Any] | None = None
+    choices: Annotated[list[bool | int | float | str | None], Field(default_factory=list)]
     """The values of a categorical parameter."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Dimension":
+        own, given = ["choices"] if self.kind == "categorical" else ["low", "high", "log"], self.model_fields_set
+        if foreign := sorted(given - {"kind", *own}):
+            raise ValueError(f"{foreign[0]}: not allowed where kind is {self.kind}; allowed: {', '.join(own)}")
+        if lacking := [name for name in own if name not in given and name != "log"]:
+            raise ValueError(f"{lacking[0]} is missing; allowed: a value")
         if self.kind == "categorical":
-            self._check_choices()
-        else:
-            self._check_range()
-        return self
-
-    def _check_choices(self) -> None:
-        if self.low is not None or self.high is not None or self.log:
-            raise ValueError("low, high, log: not allowed where kind is categorical; allowed: choices")
-        choices = self.choices or []
-        if len({repr(choice) for choice in choices}) < max(2, len(choices)):
-            raise ValueError(f"choices: {choices} is not allowed; allowed: two or more different values")
-        if not all(isinstance(choice, Scalar) for choice in choices):
-            raise ValueError(f"choices: {choices} is not allowed; allowed: numbers, words, true, false, null")
-
-    def _check_range(self) -> None:
-        if self.choices is not None:
-            raise ValueError(f"choices: not allowed where kind is {self.kind}; allowed: low, high, log")
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            if value is None:
-                raise ValueError(f"{name} is missing; allowed: a number")
-            if self.kind == "int" and value != int(value):
-                raise ValueError(f"{name}: {value} is not allowed; allowed: a whole number, for kind is int")
-        if self.low >= self.high:
+            if len(set(map(repr, self.choices))) < max(2, len(self.choices)):
+                raise ValueError(f"choices: {self.choices} is not allowed; allowed: two or more different values")
+        elif self.low >= self.high:
             raise ValueError(f"low: {self.low:g} is not below high, {self.high:g}; allowed: a low below high")
-        if self.log and self.low <= 0:
+        elif self.log and self.low <= 0:
             raise ValueError(f"low: {self.low:g} is not allowed with log; allowed: a number above 0")
+        elif self.kind == "int" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"low: {self.low:g}, high: {self.high:g}: allowed: whole numbers, for kind is int")
+        return self
 
     @property
     def extremes(self) -> list[Any]:
@@ -59,6 +45,9 @@ class Dimension(Settings):
         if self.kind == "categorical":
             return self.choices
         return [int(self.low), int(self.high)] if self.kind == "int" else [self.low, self.high]
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.choices or (value is not None and self.low <= value <= self.high)
 
     def __str__(self) -> str:
         if self.kind == "categorical":
@@ -73,12 +62,10 @@ class Tune(Settings):
     """The section that is tuned where none is named."""
     algorithm: str
     """The algorithm whose validation accuracy counts."""
-    alpha: float
+    alpha: Annotated[float, Field(gt=0)]
     """Dirichlet concentration of the partition."""
     trials: Positive
     """So many in all; those of an earlier call count."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """A trial trains once for each seed; its accuracy is the mean."""
     objective: Literal["accuracy", "accuracy-and-bytes"]
     """Accuracy alone, or with it the bytes that a client sends in a round: the Pareto front of both."""
     final_rounds: Positive

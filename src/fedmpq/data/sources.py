@@ -42,6 +42,9 @@ def open_source(
     found = _find(source, raw, downloads)
     if isinstance(found, Tables):
         found = found.source(image_column, label_column)
+    elif image_column or label_column:
+        idle = "image_column" if image_column else "label_column"
+        raise UserError(f"{found.description} is no table; allowed for {idle}: null")
     present = set(found.train.labels.tolist())
     if unused := [name for label, name in enumerate(found.classes) if label not in present]:
         names = ", ".join(unused[:5]) + (" ..." if unused[5:] else "")

@@ -1,4 +1,4 @@
-"""The rounds of a run as rows: of rounds.csv and bits.csv, and summed up in metrics.json."""
+"""The rounds of a run as rows: of rounds.csv and bits.csv, and summed up in run.json."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedmpq.federated.server import RoundRecord
+if TYPE_CHECKING:
+    from fedmpq.federated.server import RoundRecord
 
 Row = dict[str, Any]
 ROUND = itemgetter("round")
@@ -34,7 +35,7 @@ class History:
     clients: list[Row] = field(default_factory=list)
     """For each round, ascending, and client: `round`, `client`, bits `given` and `left` (L)."""
 
-    def append(self, record: RoundRecord) -> None:
+    def append(self, record: "RoundRecord") -> None:
         """Add one more round."""
         before = self.rounds[-1] if self.rounds else {"uplink_bytes": 0, "downlink_bytes": 0}
         exchange = record.exchange
@@ -83,7 +84,7 @@ class History:
 
 
 def summarize(histories: Sequence[History]) -> Row:
-    """The measured part of metrics.json. Accuracies are 0 .. 1, seconds are of a median round."""
+    """The measured part of run.json. Accuracies are 0 .. 1, seconds are of a median round."""
     seconds = sorted(row["seconds"] for history in histories for row in history.rounds)
     return {
         "final_accuracy": _over_seeds(histories, lambda accuracies: fmean(accuracies[-FINAL_ROUNDS:])),

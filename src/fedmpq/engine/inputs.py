@@ -19,10 +19,13 @@ from fedmpq.data.dirichlet import draw_partition, training_samples, typical_clas
 from fedmpq.data.prepare import prepare
 from fedmpq.data.sources import open_source
 from fedmpq.engine.checkpoint import fingerprint
-from fedmpq.files import replacing, sha256, write_json
+from fedmpq.files import exclusive, replacing, sha256, write_json
 
 Record = dict[str, Any]
 RECORD = "made-with.json"
+PACKAGE = Path(__file__).parents[1]
+CODE = (*sorted((PACKAGE / "data").glob("*.py")), PACKAGE / "seeding.py", Path(__file__))
+"""The files that determine what is made."""
 
 
 def arrays(root: Path, name: str, data: DataSettings) -> Path:
@@ -31,7 +34,8 @@ def arrays(root: Path, name: str, data: DataSettings) -> Path:
     Raises:
         UserError: they are not there and cannot be made: see `open_source` and `prepare`.
     """
-    return _found(root / "data/prepared" / name, root, _arrays_record(data), lambda to: make_arrays(root, data, to))
+    stage, raw = root / "data/prepared" / name, _above_raw(root, data.source) / "raw" / data.source
+    return _found(stage, root, _arrays_record(data), lambda to: make_arrays(root, data, to), raw)
 
 
 def partitions(root: Path, name: str, experiment: Experiment, alpha: float, label: str, data: Path) -> Path:
@@ -108,16 +112,27 @@ def _partition_record(experiment: Experiment, alpha: float, data: Path) -> Recor
     return drawn | {"enforced": True, "labels": sha256(data / "train_labels.npy")}
 
 
-def _found(stage: Path, root: Path, record: Record, make: Callable[[Path], Any]) -> Path:
-    """The folder that was made with `record`: the stage's, or another one, made now if it is not there."""
-    own = root / "checkpoints" / "inputs" / fingerprint(record)[:16]
-    for folder in (stage, own):
-        if _fits(folder / RECORD, record):
-            return folder
-    print(f"{stage.relative_to(root)} is not of these parameters: making {own.relative_to(root)}", flush=True)
-    with replacing(own) as temporary:
-        make(temporary)
+def _found(stage: Path, root: Path, record: Record, make: Callable[[Path], Any], raw: Path | None = None) -> Path:
+    """The folder that was made with `record`: the stage's, or another one, made now if it is not there.
+
+    DVC sees to it that the stage's is of the present code and raw files; the other one is named after them.
+    """
+    if _fits(stage / RECORD, record):
+        return stage
+    origin = {"code": sha256(*CODE), "raw": _listing(raw) if raw else None}
+    own = root / "checkpoints" / "inputs" / fingerprint(record | origin)[:16]
+    with exclusive(own.with_suffix(".lock"), f"{own}", wait=True):  # Of several trainings that need it one makes it.
+        if not _fits(own / RECORD, record):
+            print(f"{stage.relative_to(root)} is not of these parameters: making {own.relative_to(root)}", flush=True)
+            with replacing(own) as temporary:
+                make(temporary)
     return own
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Path, size and time of each file below `folder`, which need not be there."""
+    files = [(file.as_posix(), file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
+    return [(name, about.st_size, about.st_mtime_ns) for name, about in files]
 
 
 def _fits(path: Path, wanted: Record) -> bool:
@@ -125,7 +140,7 @@ def _fits(path: Path, wanted: Record) -> bool:
     try:
         found = json.loads(path.read_text())
         more_seeds = set(wanted.get("seeds", ())) <= set(found.get("seeds", ()))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
     return more_seeds and {**found, "seeds": None} == {**wanted, "seeds": None}
 

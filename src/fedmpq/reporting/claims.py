@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from fedmpq.data.dirichlet import typical_classes
-from fedmpq.reporting.comparisons import Difference, arrival, common_alphas, delays, differences
-from fedmpq.reporting.results import Results, counts, shown
+from fedmpq.reporting.comparisons import arrival, delays, difference
+from fedmpq.reporting.results import Cell, Results, counts, shown
 
 HELD_SHARE = 0.9
 """A client holds as many classes as it takes to make up this share of its images; stray images do not count."""
@@ -28,10 +28,14 @@ PAPER_ROUNDS = 50
 VERDICTS = {True: "holds", False: "does not hold", None: "not run"}
 
 
-class Finding(NamedTuple):
-    """What a claim's function returns; `holds` is None where its inputs are missing."""
+class NotRun(Exception):
+    """What a claim needs is not there; says what, and what to run for it."""
 
-    holds: bool | None
+
+class Finding(NamedTuple):
+    """What a claim's function returns, unless it raises NotRun."""
+
+    holds: bool
     found: str
     numbers: dict[str, Any]
 
@@ -54,8 +58,11 @@ def evaluate(results: Results) -> list[dict[str, Any]]:
     """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
     entries = []
     for text, source, check in CLAIMS:
-        holds, found, numbers = check(results)
-        found += "" if holds is None else _setting(results, trained=check is not classes_per_client)
+        try:
+            holds, found, numbers = check(results)
+            found += _setting(results, trained=check is not classes_per_client)
+        except NotRun as missing:
+            holds, found, numbers = None, str(missing), {}
         entry = {"name": check.__name__, "claim": text, "source": source, "found": found, "verdict": VERDICTS[holds]}
         entries.append(entry | {"numbers": numbers})
     return entries
@@ -65,11 +72,12 @@ def evaluate(results: Results) -> list[dict[str, Any]]:
 def classes_per_client(results: Results) -> Finding:
     """Median over clients and seeds of the classes that a client holds."""
     if not {0.1, 5} <= results.partitions.keys():
-        return Finding(None, "Needs the partitions at alpha 0.1 and 5: run `dvc repro`.", {})
-    tables = {alpha: _counts_of_all_seeds(results.partitions[alpha]) for alpha in (0.1, 5)}
-    few, many = (typical_classes(images, HELD_SHARE) for images in tables.values())
-    present = [float(np.median((images > 0).sum(1))) for images in tables.values()]
-    classes = tables[5].shape[1]
+        raise NotRun("Needs the partitions at alpha 0.1 and 5: run `dvc repro`.")
+    partitions = [results.partitions[alpha] for alpha in (0.1, 5)]
+    tables = [np.vstack([counts(table, seed) for seed in table["seed"].unique()]) for table in partitions]
+    few, many = (typical_classes(images, HELD_SHARE) for images in tables)
+    present = [float(np.median((images > 0).sum(1))) for images in tables]
+    classes = tables[1].shape[1]
     found = (
         f"Median over clients and seeds: {few:g} of {classes} classes at alpha 0.1 and {many:g} at alpha 5, counting"
         f" the largest classes that make up {100 * HELD_SHARE:g} % of a client's images. With every class of which a"
@@ -80,23 +88,17 @@ def classes_per_client(results: Results) -> Finding:
     return Finding(2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes})
 
 
-def _counts_of_all_seeds(table: pd.DataFrame) -> np.ndarray:
-    """Images of each label, (seeds x clients, classes)."""
-    return np.vstack([counts(table, seed) for seed in table["seed"].unique()])
-
-
 @claim("First and last layer end at 8 bits whatever the budget (2, 4, 6)", "supplement 2")
 def first_and_last_layer(results: Results) -> Finding:
     """Bits given to the first and the last layer in the last round, the fewest over clients and seeds."""
     numbers = {}
-    for alpha in common_alphas(results, "fedmpq"):
+    for alpha in _needed(results, "fedmpq"):
         bits = results.cells["fedmpq", alpha].last_bits
-        ends = bits["layer"].iloc[[0, -1]]
-        fewest = bits.groupby(["budget", "layer"])["bits_given"].min()
-        for budget in [budget for budget in PAPER_BUDGETS if budget in fewest.index]:
-            numbers[f"alpha {alpha:g}, budget {budget}"] = [int(fewest[budget, layer]) for layer in ends]
+        fewest = bits[bits["budget"].isin(PAPER_BUDGETS)].groupby(["budget", "layer"], sort=False)["bits_given"].min()
+        for budget, layers in fewest.groupby("budget"):
+            numbers[f"alpha {alpha:g}, budget {budget:g}"] = layers.iloc[[0, -1]].tolist()
     if not numbers:
-        return _not_run(results, "fedmpq", also="clients of budget 2, 4 or 6")
+        raise NotRun("Needs clients of budget 2, 4 or 6.")
     others = [f"{first} and {last} at {where}" for where, (first, last) in numbers.items() if (first, last) != (8, 8)]
     found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
     return Finding(not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers)
@@ -105,92 +107,83 @@ def first_and_last_layer(results: Results) -> Finding:
 @claim("Low bit-widths gather just before the fully connected layer", "supplement 2")
 def low_bits_before_the_end(results: Results) -> Finding:
     """Where the layers of the fewest bits of a client of budget 4 stand, in the last round."""
-    numbers, found = {}, []
-    for alpha in common_alphas(results, "fedmpq"):
-        rows = results.cells["fedmpq", alpha].client_bits(4)
-        if len(rows):
-            before_last = rows["layer"].tolist()[:-1]
-            late = before_last[math.floor(len(before_last) * 2 / 3) :]
-            fewest = int(rows["bits_given"].min())
-            lowest = rows["layer"][rows["bits_given"] == fewest].tolist()
-            numbers[f"alpha {alpha:g}"] = {"bits": fewest, "layers": lowest, "last third": late}
+    numbers, found = {}, {}
+    for alpha in _needed(results, "fedmpq"):
+        bits = results.cells["fedmpq", alpha].client_bits(4).set_index("layer")["bits_given"]
+        if len(bits) > 1:
+            late = bits.index[math.floor((len(bits) - 1) * 2 / 3) : -1].tolist()
+            lowest = bits.index[bits == bits.min()].tolist()
+            numbers[f"alpha {alpha:g}"] = {"bits": int(bits.min()), "layers": lowest, "last third": late}
             many = f"{len(lowest)} layers from {lowest[0]} to {lowest[-1]}"
-            where = many if len(lowest) > 2 else " and ".join(lowest)
-            found.append(f"{fewest} in {where} at alpha {alpha:g}")
+            found[alpha] = f"{bits.min()} in {many if len(lowest) > 2 else ' and '.join(lowest)}"
+            rule = f"Holds if all are in the last third of the layers before the last one, {late[0]} to {late[-1]}."
     if not numbers:
-        return _not_run(results, "fedmpq", also="a client of budget 4")
+        raise NotRun("Needs a client of budget 4, and several layers.")
     holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
-    rule = f"Holds if all are in the last third of the layers before the last one, {late[0]} to {late[-1]}"
-    return Finding(holds, f"Fewest bits of a client of budget 4: {'; '.join(found)}. {rule}.", numbers)
+    return Finding(holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers)
 
 
 @claim("AQFL converges fast: early on it is ahead of FedMPQ", "supplement 4")
 def aqfl_starts_fast(results: Results) -> Finding:
     """Mean accuracy over the first fifth of the rounds, AQFL against FedMPQ."""
-    numbers, found = {}, []
-    for alpha in common_alphas(results, "aqfl", "fedmpq"):
-        early, own = {}, {}
-        for name in ("aqfl", "fedmpq"):
-            cell = results.cells[name, alpha]
-            first = cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.metrics.rounds))
-            early[name] = round(100 * float(first.mean()), 2)
-            own[name] = arrival(cell, cell.metrics.final_accuracy["mean"])
+    numbers, found, ahead = {}, [], []
+    for alpha in _needed(results, "aqfl", "fedmpq"):
+        cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
+        early = {name: round(100 * _early(cell), 2) for name, cell in cells.items()}
+        own = {name: arrival(cell, cell) for name, cell in cells.items()}
         numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
+        ahead.append(early["aqfl"] > early["fedmpq"])
         found.append(
             f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
             f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
         )
-    if not numbers:
-        return _not_run(results, "aqfl", "fedmpq")
-    holds = all(entry["early accuracy"]["aqfl"] > entry["early accuracy"]["fedmpq"] for entry in numbers.values())
-    return Finding(holds, f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers)
+    text = f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}."
+    return Finding(all(ahead), text, numbers)
+
+
+def _early(cell: Cell) -> float:
+    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
 
 
 @claim("AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on Tiny-ImageNet)",
        "supplement 4, paper")  # fmt: skip
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     """Difference of the final accuracies at every alpha."""
-    gaps = differences(results, "fedmpq", "aqfl")
-    if not gaps:
-        return _not_run(results, "fedmpq", "aqfl")
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
-    found = f"FedMPQ minus AQFL: {_listed(gaps)}.{beside}"
-    return Finding(all(gap.mean > 0 for gap in gaps.values()), found, _numbers(gaps) | {"paper": paper})
+    points, found, numbers = _compare(results, "fedmpq", "aqfl")
+    return Finding(min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper})
 
 
 @claim("FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0", "supplement 4")
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
     """Difference of the final accuracies, at most CLOSE points either way."""
-    gaps = differences(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
-    if not gaps:
-        return _not_run(results, "fedmpq", "fpq8", alphas=CLOSE_ALPHAS)
-    found = f"FedMPQ minus FPQ8: {_listed(gaps)}; close is within {CLOSE} points.{_lacking(gaps)}"
-    return Finding(all(abs(gap.mean) <= CLOSE for gap in gaps.values()), found, _numbers(gaps))
+    points, found, numbers = _compare(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
+    found = f"{found}; close is within {CLOSE} points.{_lacking(results)}"
+    return Finding(max(map(abs, points)) <= CLOSE, found, numbers)
 
 
 @claim("FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)", "supplement 4")
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     """Rounds in which either reaches 90 % of FPQ8's final accuracy."""
-    found = delays(results, CLOSE_ALPHAS)
-    if not found:
-        return _not_run(results, "fedmpq", "fpq8", alphas=CLOSE_ALPHAS)
-    text = "; ".join(f"FedMPQ {_round(a)}, FPQ8 {_round(b)} at alpha {alpha:g}" for alpha, (a, b, _) in found.items())
+    found = delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
+    text = _by_alpha({alpha: f"FedMPQ {_round(a)}, FPQ8 {_round(b)}" for alpha, (a, b, _) in found.items()})
     numbers = {f"alpha {alpha:g}": {"fedmpq": a, "fpq8": b} for alpha, (a, b, _) in found.items()}
-    text = f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(found)}"
-    return Finding(all(late > 0 for *_, late in found.values()), text, numbers)
+    holds = all(late > 0 for *_, late in found.values())
+    return Finding(holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers)
 
 
 @claim("FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100", "supplement 4")
 def trails_less_on_cifar10(results: Results) -> Finding:
     """Rounds that FedMPQ needs more than FPQ8, averaged over the alphas that both data sets have."""
-    both = {side.settings.data.source: delays(side) for side in (results, results.compared) if side}
+    sides = [side for side in (results, results.compared) if side]
+    both = {side.settings.data.source: delays(side, side.common_alphas("fedmpq", "fpq8")) for side in sides}
     if not {"cifar10", "cifar100"} <= both.keys():
-        return Finding(None, "Needs CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`.", {})
+        raise NotRun("Needs CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`.")
     alphas = [alpha for alpha in both["cifar10"] if alpha in both["cifar100"]]
     if not alphas:
-        return _not_run(results, "fedmpq", "fpq8", also="results of both on CIFAR-10 and CIFAR-100")
-    gaps = {data: float(np.mean([delay[alpha][2] for alpha in alphas])) for data, delay in both.items()}
+        raise NotRun("Needs FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100: run `dvc repro`.")
+    gaps = {data: fmean(delay[alpha][2] for alpha in alphas) for data, delay in both.items()}
     found = (
         f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_either(alphas, 'and')},"
         f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
@@ -202,30 +195,52 @@ def trails_less_on_cifar10(results: Results) -> Finding:
 def lags_on_tiny_imagenet(results: Results) -> Finding:
     """Difference of the final accuracies at every alpha."""
     if results.settings.data.source != "tiny-imagenet":
-        return Finding(None, "Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.", {})
-    gaps = differences(results, "fedmpq", "fpq8")
-    if not gaps:
-        return _not_run(results, "fedmpq", "fpq8")
-    return Finding(all(g.mean < 0 for g in gaps.values()), f"FedMPQ minus FPQ8: {_listed(gaps)}.", _numbers(gaps))
+        raise NotRun("Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.")
+    points, found, numbers = _compare(results, "fedmpq", "fpq8")
+    return Finding(max(points) < 0, f"{found}.", numbers)
 
 
 @claim("Pruning-growing gains about 10 points over pruning alone", "paper")
 def growing_gains(results: Results) -> Finding:
     """Final accuracy of FedMPQ minus FedMPQ without growing, on average over the alphas."""
-    gaps = differences(results, "fedmpq", "pruning")
+    points, found, numbers = _compare(results, "fedmpq", "pruning")
+    mean = fmean(points)
+    found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
+    return Finding(mean >= GAIN, found, numbers | {"mean": round(mean, 2)})
+
+
+def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -> list[float]:
+    """The alphas (`among` these, if any are named) at which all of `algorithms` have results.
+
+    Raises:
+        NotRun: there is none.
+    """
+    alphas = [alpha for alpha in results.common_alphas(*algorithms) if not among or alpha in among]
+    if not alphas:
+        where = f" at alpha {_either(among)}" if among else ""
+        additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
+        if among and not set(among) & set(results.alphas):
+            additions.append(f"{_either(among)} to `alphas`")
+        todo = f"add {' and '.join(additions)} and " if additions else ""
+        raise NotRun(f"Needs {' and '.join(map(shown, algorithms))}{where}: {todo}run `dvc repro`.")
+    return alphas
+
+
+def _compare(
+    results: Results, first: str, second: str, among: tuple[float, ...] = ()
+) -> tuple[list[float], str, dict[str, Any]]:
+    """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
+    alphas = _needed(results, first, second, among=among)
+    found = {alpha: difference(results.cells[first, alpha], results.cells[second, alpha]) for alpha in alphas}
+    gaps = {alpha: gap for alpha, gap in found.items() if gap}
     if not gaps:
-        return _not_run(results, "fedmpq", "pruning")
-    mean = float(np.mean([gap.mean for gap in gaps.values()]))
-    found = f"FedMPQ minus pruning only: {_listed(gaps)}; on average {mean:+.1f}, about 10 is at least {GAIN}."
-    return Finding(mean >= GAIN, found, _numbers(gaps) | {"mean": round(mean, 2)})
+        raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
+    numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
+    return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
 
 
-def _listed(gaps: dict[float, Difference]) -> str:
-    return "; ".join(f"{gap} at alpha {alpha:g}" for alpha, gap in gaps.items())
-
-
-def _numbers(gaps: dict[float, Difference]) -> dict[str, Any]:
-    return {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
+def _by_alpha(found: dict[float, Any]) -> str:
+    return "; ".join(f"{value} at alpha {alpha:g}" for alpha, value in found.items())
 
 
 def _either(values: Iterable[float], word: str = "or") -> str:
@@ -236,20 +251,9 @@ def _round(number: int | None) -> str:
     return "in no round" if number is None else f"in round {number}"
 
 
-def _lacking(found: Iterable[float]) -> str:
-    absent = [alpha for alpha in CLOSE_ALPHAS if alpha not in found]
+def _lacking(results: Results) -> str:
+    absent = [alpha for alpha in CLOSE_ALPHAS if alpha not in results.common_alphas("fedmpq", "fpq8")]
     return f" Not run at alpha {_either(absent)}." if absent else ""
-
-
-def _not_run(results: Results, *algorithms: str, alphas: Iterable[float] = (), also: str = "") -> Finding:
-    """Says what the claim needs, and what to add to params.yaml for it."""
-    needs = " and ".join([shown(name) for name in algorithms] + ([also] if also else []))
-    where = f" at alpha {_either(alphas)}" if alphas else ""
-    additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
-    if alphas and not set(alphas) & set(results.alphas):
-        additions.append(f"{_either(alphas)} to `alphas`")
-    todo = f"add {' and '.join(additions)} and " if additions else ""
-    return Finding(None, f"Needs {needs}{where}: {todo}run `dvc repro`.", {})
 
 
 def _setting(results: Results, trained: bool) -> str:
@@ -258,7 +262,7 @@ def _setting(results: Results, trained: bool) -> str:
     if results.settings.data.source not in PAPER_GAIN:
         notes.append(f"another data set than the paper's ({results.settings.data.source})")
     if trained and results.lengths != [PAPER_ROUNDS]:
-        notes.append(f"{_either(results.lengths)} rounds, the paper's {PAPER_ROUNDS}")
+        notes.append(f"{results.duration}, the paper's {PAPER_ROUNDS}")
     if trained and len(results.seeds) == 1:
         notes.append("one seed: under 2 points is noise")
     return f" Note: {'; '.join(notes)}." if notes else ""

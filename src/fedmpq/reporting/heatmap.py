@@ -2,32 +2,33 @@
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from fedmpq.reporting.figures import STYLE
+from fedmpq.reporting.figures import LAYER_HEIGHT, LONGEST_LAYER, STYLE, heat_map
+from fedmpq.reporting.fonts import plain, readable
 
 
 def bits_heat_map(bits: pd.DataFrame) -> Figure:
-    """Bits that each client (rows) was given for each layer (columns) in the last round.
+    """Bits that each client (columns) was given for each layer (rows) in the last round.
 
     Args:
         bits: rows of bits.csv of one seed.
     """
     last = bits[bits["round"] == bits["round"].max()]
-    layers, clients = last["layer"].unique(), sorted(last["client"].unique())
-    table = last.pivot(index="client", columns="layer", values="bits_given").loc[clients, layers]
-    budgets = last.groupby("client")["budget"].first().loc[clients]
+    table = last.pivot(index="layer", columns="client", values="bits_given").loc[last["layer"].unique()]
+    budgets = last.groupby("client")["budget"].first()
+    names = [readable(layer, LONGEST_LAYER) for layer in table.index]
+    width = 1.2 + 0.06 * max(map(len, names)) + min(0.2 * len(budgets), 10)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2 + 0.32 * len(layers), 1.3 + 0.24 * min(len(clients), 60)), layout="constrained")
+        figure = Figure(figsize=(max(4, width), 1.3 + LAYER_HEIGHT * len(names)), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(table, cmap="Blues", vmin=0, vmax=max(8, table.max().max()), aspect="auto")
-        axes.grid(visible=False)
-        axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
-        axes.set(xlabel="layer", ylabel="client (budget)", title=f"bits given in round {last['round'].max()}")
-        if len(clients) <= 60:
-            axes.set_yticks(range(len(clients)), [f"{c} ({budgets[c]:g})" for c in clients], fontsize=7)
-            for row, values in enumerate(table.to_numpy()):
-                for column, value in enumerate(values):
-                    colour = "white" if value > 5 else "0.2"
-                    axes.text(column, row, f"{value:g}", ha="center", va="center", fontsize=6.5, color=colour)
-    return figure
+        scale = Normalize(0, max(8, table.max().max()))
+        image = heat_map(axes, table.to_numpy(), scale, numbers=len(budgets) <= 50)
+        figure.colorbar(image, label="bits", pad=0.01, aspect=40).outline.set_visible(False)
+        axes.set_yticks(range(len(names)), names, fontsize=6.5)
+        if len(budgets) <= 100:
+            clients = [f"{client} ({budget:g})" for client, budget in budgets.items()]
+            axes.set_xticks(range(len(clients)), clients, rotation=90, fontsize=6.5)
+        axes.set(xlabel="client (budget)", ylabel="layer", title=f"bits given in round {last['round'].max()}")
+    return plain(figure)

@@ -1,57 +1,21 @@
 """Results of an experiment: read from results/<experiment>/, checked, handed on as frames."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedmpq.config import Experiment, Parameters
+from fedmpq.engine.results import BITS, COUNTS, FILES, ROUNDS, broken, read_run, read_table
 from fedmpq.errors import UserError
 
-PAPER_PARTITIONS = (0.1, 0.5, 5)
-"""Alphas of the supplement's partition figures, shown for every experiment."""
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}
 """The experiments whose speed the paper compares."""
-ROUND_COLUMNS = ["seed", "round", "test_accuracy", "uplink_bytes", "downlink_bytes", "seconds"]
-BIT_COLUMNS = ["seed", "round", "client", "budget", "layer", "parameters", "bits_given", "bits_left"]
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
-
-
-class Metrics(BaseModel):
-    """metrics.json of one cell. Accuracies are in 0..1, bytes are those of one client in one round."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    algorithm: str
-    alpha: float
-    seeds: list[int] = Field(min_length=1)
-    rounds: int = Field(ge=1)
-    final_accuracy: dict[str, float | None]
-    best_accuracy: dict[str, float | None]
-    average_bits: dict[str, float]
-    bytes_per_client_and_round: dict[str, float]
-    seconds_per_round: float
-    hardware: dict[str, Any]
-    parameters: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Metrics":
-        accuracies = {"mean", "std", *(f"seed-{seed}" for seed in self.seeds)}
-        needed = {
-            "final_accuracy": accuracies,
-            "best_accuracy": accuracies,
-            "average_bits": {"given", "left"},
-            "bytes_per_client_and_round": {"uplink", "downlink", "nominal"},
-        }
-        for name, keys in needed.items():
-            if missing := sorted(keys - getattr(self, name).keys()):
-                raise ValueError(f"{name}.{missing[0]} is missing")
-        return self
 
 
 @dataclass(frozen=True)
@@ -60,9 +24,8 @@ class Cell:
 
     algorithm: str
     alpha: float
-    label: str
-    """`alpha` as it stands in folder names."""
-    metrics: Metrics
+    run: dict[str, Any]
+    """run.json."""
     rounds: pd.DataFrame
     """One row a seed and round."""
     bits: pd.DataFrame
@@ -90,13 +53,13 @@ class Results:
 
     experiment: str
     settings: Experiment
-    algorithms: tuple[str, ...]
-    alphas: tuple[float, ...]
+    algorithms: list[str]
+    alphas: list[float]
     cells: dict[tuple[str, float], Cell]
     partitions: dict[float, pd.DataFrame]
-    """By alpha: columns seed, client and a count of images for each label."""
-    classes: tuple[str, ...]
-    """Names of the labels; empty if neither data nor partition are there."""
+    """By alpha, ascending: columns seed, client and a count of images for each label."""
+    classes: list[str]
+    """Names of the labels; empty if the data are not there."""
     compared: "Results | None" = None
     """The experiment that the paper compares this one with, where it has results."""
 
@@ -114,25 +77,34 @@ class Results:
         """The cells at `alpha`, in the order of the algorithms."""
         return [self.cells[name, alpha] for name in self.algorithms if (name, alpha) in self.cells]
 
-    @property
-    def shown_alphas(self) -> list[float]:
-        """The alphas that have results."""
-        return [alpha for alpha in self.alphas if self.at(alpha)]
+    def common_alphas(self, *algorithms: str) -> list[float]:
+        """The alphas at which all of `algorithms` have results."""
+        return [alpha for alpha in self.alphas if all((name, alpha) in self.cells for name in algorithms)]
 
     @property
     def seeds(self) -> list[int]:
         """Seeds that occur in any cell."""
-        return sorted({seed for cell in self.cells.values() for seed in cell.metrics.seeds})
+        return sorted({seed for cell in self.cells.values() for seed in cell.run["seeds"]})
 
     @property
     def lengths(self) -> list[int]:
         """Numbers of rounds that occur; more than one if cells come from different settings."""
-        return sorted({cell.metrics.rounds for cell in self.cells.values()})
+        return sorted({cell.run["rounds"] for cell in self.cells.values()})
+
+    @property
+    def duration(self) -> str:
+        """`lengths` in words."""
+        return f"{' or '.join(map(str, self.lengths))} round{'s' * (self.lengths != [1])}"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether cells come from different settings: not all have the same rounds and seeds."""
+        return len(self.lengths) > 1 or any(cell.run["seeds"] != self.seeds for cell in self.cells.values())
 
     @property
     def hardware(self) -> list[str]:
         """One line for each machine that worked on the results."""
-        return list(dict.fromkeys(_machine(cell.metrics.hardware) for cell in self.cells.values()))
+        return list(dict.fromkeys(_machine(cell.run["hardware"]) for cell in self.cells.values()))
 
 
 def shown(algorithm: str) -> str:
@@ -154,95 +126,57 @@ def load(root: Path, parameters: Parameters, experiment: str) -> Results:
     """
     results = _read(root, parameters, experiment)
     if not results.cells:
-        raise UserError(f"results/{experiment} holds no results yet; put {experiment} under `experiments` in"
-                        " params.yaml and run `dvc repro`")  # fmt: skip
-    return results
+        raise UserError(
+            f"results/{experiment} holds no results yet; put it under `experiments` in params.yaml and run `dvc repro`"
+        )
+    other = COMPARED.get(results.settings.data.source)
+    compared = _read(root, parameters, other) if other in parameters.sections else None
+    return replace(results, compared=compared if compared and compared.cells else None)
 
 
-def _read(root: Path, parameters: Parameters, experiment: str, with_compared: bool = True) -> Results:
-    settings = parameters.experiment(experiment)
-    cells, partitions = {}, {}
+def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
+    cells = {}
     for alpha in parameters.alphas:
-        label = parameters.alpha_label(alpha)
         for name in parameters.algorithms:
-            if cell := _read_cell(root, Path("results", experiment, name, f"alpha-{label}"), name, alpha, label):
-                cells[name, alpha] = cell
-    for alpha in sorted({*parameters.alphas, *PAPER_PARTITIONS}):
-        path = Path("data/partitions", experiment, f"alpha-{parameters.alpha_label(alpha)}", "counts.csv")
-        if (root / path).exists():
-            partitions[alpha] = _read_table(root, path, ["seed", "client", "label_0"])
-    other = COMPARED.get(settings.data.source) if with_compared else None
-    compared = _read(root, parameters, other, False) if other in parameters.sections else None
+            folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
+            if any((folder / file).exists() for file in FILES):
+                cells[name, alpha] = _read_cell(folder, name, alpha)
+    paths = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
+    tables = {float(path.parent.name.removeprefix("alpha-")): path for path in paths}
+    partitions = {alpha: read_table(tables[alpha], COUNTS) for alpha in sorted(tables)}
     return Results(
         experiment=experiment,
-        settings=settings,
-        algorithms=tuple(parameters.algorithms),
-        alphas=tuple(parameters.alphas),
+        settings=parameters.experiment(experiment),
+        algorithms=parameters.algorithms,
+        alphas=parameters.alphas,
         cells=cells,
         partitions=partitions,
-        classes=_classes(root / "data/prepared" / experiment / "meta.json", partitions),
-        compared=compared if compared and compared.cells else None,
+        classes=_classes(root / "data/prepared" / experiment / "meta.json"),
     )
 
 
-def _read_cell(root: Path, folder: Path, algorithm: str, alpha: float, label: str) -> Cell | None:
-    """The cell, or None where nothing was left; part of one is an error."""
-    if not any((root / folder / name).exists() for name in ("metrics.json", "rounds.csv", "bits.csv")):
-        return None
-    metrics = _read_metrics(root, folder / "metrics.json")
-    if (metrics.algorithm, metrics.alpha) != (algorithm, alpha):
-        raise _broken(folder / "metrics.json", f"it is of {metrics.algorithm} at alpha {metrics.alpha:g}")
-    rounds = _read_table(root, folder / "rounds.csv", ROUND_COLUMNS)
+def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:
+    run, rounds = read_run(folder), read_table(folder / "rounds.csv", ROUNDS)
+    if (run["algorithm"], run["alpha"]) != (algorithm, alpha):
+        raise broken(folder / "run.json", f"it is of {run['algorithm']} at alpha {run['alpha']:g}")
     lengths = rounds.groupby("seed")["round"].agg(["count", "max"])
-    if set(lengths.index) != set(metrics.seeds) or (lengths != metrics.rounds).any(axis=None):
-        raise _broken(folder / "rounds.csv", f"it must have rounds 1 to {metrics.rounds} of seeds {metrics.seeds}")
+    if set(lengths.index) != set(run["seeds"]) or (lengths != run["rounds"]).any(axis=None):
+        raise broken(folder / "rounds.csv", f"it must have rounds 1 to {run['rounds']} of seeds {run['seeds']}")
     if not rounds["test_accuracy"].between(0, 1).all():
-        raise _broken(folder / "rounds.csv", "test_accuracy must be in 0..1")
-    return Cell(algorithm, alpha, label, metrics, rounds, _read_table(root, folder / "bits.csv", BIT_COLUMNS))
+        raise broken(folder / "rounds.csv", "test_accuracy must be in 0..1")
+    return Cell(algorithm, alpha, run, rounds, read_table(folder / "bits.csv", BITS))
 
 
-def _read_metrics(root: Path, path: Path) -> Metrics:
+def _classes(meta: Path) -> list[str]:
+    if not meta.exists():
+        return []
     try:
-        return Metrics.model_validate(json.loads((root / path).read_text()))
-    except OSError as error:
-        raise _broken(path, error.strerror or str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _broken(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from error
-    except ValueError as error:
-        raise _broken(path, str(error)) from error
-
-
-def _read_table(root: Path, path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(root / path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise _broken(path, getattr(error, "strerror", None) or str(error)) from error
-    if missing := [column for column in columns if column not in table]:
-        raise _broken(path, f"column {missing[0]} is missing")
-    numbers = [column for column in columns if column != "layer"]
-    if table.empty or table[columns].isna().any(axis=None) or any(table[c].dtype.kind not in "if" for c in numbers):
-        raise _broken(path, "it is empty, or a value is missing or no number")
-    return table
-
-
-def _broken(path: Path, fault: str) -> UserError:
-    return UserError(f"{path} is broken: {' '.join(fault.split())}; delete that folder and run `dvc repro` again")
-
-
-def _classes(meta: Path, partitions: dict[float, pd.DataFrame]) -> tuple[str, ...]:
-    if meta.exists():
-        try:
-            return tuple(map(str, json.loads(meta.read_text())["classes"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise _broken(meta.relative_to(meta.parents[3]), "it has no list of classes") from error
-    labels = [c for table in partitions.values() for c in table.columns if c.startswith("label_")]
-    return tuple(column.removeprefix("label_") for column in dict.fromkeys(labels))
+        return list(map(str, json.loads(meta.read_text())["classes"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise broken(meta, "it has no list of classes") from error
 
 
 def _machine(hardware: dict[str, Any]) -> str:
-    parts = [str(hardware.get("processor", "unknown processor"))]
-    if cores := hardware.get("cores"):
-        parts.append(f"{cores} core{'s' if cores != 1 else ''}")
-    parts += [str(hardware[key]) for key in ("device", "precision") if hardware.get(key)]
-    return ", ".join(parts)
+    cores = hardware.get("cores")
+    parts = [hardware.get("processor", "unknown processor"), cores and f"{cores} core{'s' * (cores != 1)}"]
+    return ", ".join(map(str, filter(None, [*parts, hardware.get("device"), hardware.get("precision")])))

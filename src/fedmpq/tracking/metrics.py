@@ -3,9 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-# MLflow groups charts by what stands before the slash, and shows the groups in alphabetical order.
+from fedmpq.config import Experiment, load_parameters
+from fedmpq.errors import UserError
+
+# MLflow groups charts by what stands before the slash.
 NAMES = {
     "test_accuracy": "test/accuracy",
     "test_loss": "test/loss",
@@ -15,15 +21,49 @@ NAMES = {
     "downlink_bytes": "bytes/downlink",
     "seconds": "time/seconds",
     "simulated_seconds": "time/simulated-seconds",
-    "asked": "clients/asked",
-    "answered": "clients/answered",
-    "dropped": "clients/dropped",
-    "late": "clients/late",
-    "rejected": "clients/rejected",
-    "failed": "clients/failed",
-    "discarded": "clients/discarded",
 }
-KEYS = {"seed", "round", "algorithm", "alpha"}
+EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
+NAMES |= {event: f"clients/{event}" for event in EVENTS}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run of MLflow is a run of."""
+
+    experiment: str
+    algorithm: str
+    alpha: str
+    """As params.yaml writes it."""
+    seed: int
+    parameters: Mapping[str, Any]
+    """Everything that determines the result, by dotted key."""
+    partition: str = ""
+    fingerprint: str = ""
+    """Digests as in run.json; by the fingerprint an unfinished run is known again."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The run's tags; the first three are parameters too."""
+        names = ("algorithm", "alpha", "seed", "partition", "fingerprint")
+        return {name: str(getattr(self, name)) for name in names if getattr(self, name) != ""}
+
+    def name(self, folder: Path) -> str:
+        """E.g. `fedmpq alpha=0.5 seed=0`; and rounds and network if they are not those of params.yaml in `folder`."""
+        parts = [f"{self.algorithm} alpha={self.alpha} seed={self.seed}"]
+        if usual := _sections(folder).get(self.experiment):
+            rounds = self.parameters.get("training.rounds", usual.training.rounds)
+            network = self.parameters.get("model.network", usual.model.network)
+            parts += [f"{rounds} round{'s' * (rounds != 1)}"] if rounds != usual.training.rounds else []
+            parts += [network] if network != usual.model.network else []
+        return ", ".join(parts)
+
+
+@cache
+def _sections(folder: Path) -> dict[str, Experiment]:
+    try:
+        return load_parameters(folder / "params.yaml").sections
+    except UserError:
+        return {}
 
 
 def round_metrics(row: Mapping[str, Any], bits: Iterable[Mapping[str, Any]] = ()) -> dict[str, float]:
@@ -38,12 +78,12 @@ def round_metrics(row: Mapping[str, Any], bits: Iterable[Mapping[str, Any]] = ()
         `bits/budget-2` and `bits-left/budget-2` are the average bits per weight that clients of budget 2
         were given, and kept after pruning. A column without a name here becomes `other/<column>`.
     """
-    named = {NAMES.get(column, f"other/{column}"): row[column] for column in row if column not in KEYS}
+    named = {NAMES.get(column, f"other/{column}"): row[column] for column in row if column not in ("seed", "round")}
     return _finite(named | _budget_bits(bits))
 
 
 def summary_metrics(metrics: Mapping[str, Any], seed: int) -> dict[str, float]:
-    """What is logged of a whole run: `metrics` is the content of its metrics.json."""
+    """What is logged of a whole run: `metrics` is the content of its run.json."""
     per_round = metrics["bytes_per_client_and_round"]
     return _finite(
         {

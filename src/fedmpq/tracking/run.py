@@ -2,235 +2,160 @@
 
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from fedmpq.tracking.connection import Connection, connect
+from fedmpq.tracking.metrics import Training
+from fedmpq.tracking.view import TAG, view
 
 if TYPE_CHECKING:
+    from mlflow import entities
     from mlflow.tracking import MlflowClient
 
 MARKER = "test/accuracy"  # logged every round: its last step tells how far a run has come
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the pages then show runs, not chats
-PARAMETERS_AT_ONCE = 100  # MLflow's limit of one call
-VALUE_LENGTH = 6000  # likewise, of a parameter's value
+SEAL = "result.sha256"  # the tag that ties a run to the results that were written from it
+RUNS_NOT_CHATS = {"mlflow.experimentKind": "custom_model_development"}  # are what the pages of an experiment show
+DVC_TAGS = {"DVC_STAGE": "dvc.stage", "DVC_EXP_NAME": "dvc.experiment"}
+METRICS_AT_ONCE = 1000  # MLflow's limit of one call
+
+Round = tuple[int, int, Mapping[str, float]]
+"""Number of a round, when it ended (milliseconds since the epoch), and what is logged of it."""
 
 
 class Run:
-    """A run of MLflow for one algorithm, alpha and seed.
+    """A run of MLflow, begun, or gone on with if one of the same fingerprint and seed was cut off.
 
-    As a context manager it ends the run: FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM (which is
-    turned into SystemExit meanwhile). No method raises because of MLflow.
+    The caller makes sure that no other process writes it. As a context manager it ends the run: FINISHED, FAILED on
+    an error, KILLED on KeyboardInterrupt and SystemExit. No method raises because of MLflow; what one could not log,
+    the next one does.
     """
 
-    def __init__(self, connection: Connection, run_id: str | None, logged: int):
-        self.run_id = run_id
-        """To be kept in the checkpoint; None where MLflow could not be reached."""
-        self._connection = connection
-        self._logged = logged
-        self._ended = False
-        self._owner = os.getpid()
-        self._previous_handler: Any = None
-
-    @classmethod
-    def start(
-        cls,
-        root: Path,
-        *,
-        experiment: str,
-        algorithm: str,
-        alpha: str,
-        seed: int,
-        parameters: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        dataset: Mapping[str, Any] | None = None,
-        run_id: str | None = None,
-    ) -> Self:
-        """Begin a run, or go on with an earlier one.
-
-        Args:
-            root: folder of params.yaml.
-            alpha: as params.yaml writes it.
-            parameters: name -> value of everything that determines the result.
-            tags: besides algorithm, alpha, seed and what DVC and git tell; `partition` and `fingerprint` are
-                hashes, the same as in metrics.json, by which `replay` knows an unfinished run again.
-            dataset: `name`, `digest` and, optionally, `folder` and `profile` (a dictionary);
-                None: `parameters["data"]` and the partition's hash.
-            run_id: the run to go on with. One that no longer exists is begun anew. None: a run of the same
-                fingerprint and seed that was cut off before it was known by id, else a new one. The caller
-                makes sure that no other process is writing it.
-        """
-        connection = connect(root)
-        tags = {"algorithm": algorithm, "alpha": alpha, "seed": str(seed), **(tags or {})}
-
-        def begin(client: "MlflowClient") -> tuple[str, int]:
-            known_id = run_id or cut_off(client, experiment, tags)
-            logged = rejoin(client, known_id) if known_id else None
-            if logged is not None:
-                return known_id, logged
-            context = {**_provenance(), **_dvc_tags()}
-            return create(client, connection, experiment, {**context, **tags}, parameters, dataset), 0
-
-        begun_id, logged = connection.attempt(begin) or (run_id, 0)
-        return cls(connection, begun_id, logged)
+    def __init__(self, root: Path, training: Training):
+        """Begin; `root` is the folder of params.yaml."""
+        self._connection, self._training = connect(root), training
+        self._run_id: str | None = None
+        self._held = 0  # rounds that the run held when it was begun here
+        self._rounds: list[Round] = []
+        self._files: list[tuple[str, str | None]] = []
+        self._connection.attempt(self._catch_up)
 
     def log_round(self, values: Mapping[str, float], round: int) -> None:
         """Log one round (counted from 1). A round that the run already holds is passed over."""
-        if round <= self._logged:
-            return
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, round) for name, value in values.items()]
-        self._attempt(lambda client, run_id: client.log_batch(run_id, metrics=metrics))
-        self._logged = round
+        self._rounds.append((round, _now(), values))
+        self._connection.attempt(self._catch_up)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of `path` with the run, in its `folder`."""
-        self._attempt(lambda client, run_id: client.log_artifact(run_id, str(path), folder))
+        self._files.append((str(path), folder))
+        self._connection.attempt(self._catch_up)
 
-    def finish(self, summary: Mapping[str, float] | None = None, status: str = "FINISHED") -> None:
-        """End the run, with numbers that sum it up. `status`: FINISHED, FAILED or KILLED."""
-        if self._ended:
-            return
-        self._ended = True
-        if summary:
-            self._attempt(lambda client, run_id: log_values(client, run_id, summary))
-        self._attempt(lambda client, run_id: client.set_terminated(run_id, status))
+    def _catch_up(self, client: "MlflowClient") -> str:
+        """Log what is still to be logged; rounds have their time already, so that MLflow keeps no round twice."""
+        if self._run_id is None:
+            run_id = join(client, self._connection, self._training).run_id
+            client.update_run(run_id, status="RUNNING")
+            self._held = rounds_held(client, run_id)
+            self._run_id = run_id
+        log_rounds(client, self._run_id, [round for round in self._rounds if round[0] > self._held])
+        self._rounds.clear()
+        while self._files:
+            client.log_artifact(self._run_id, *self._files[0])
+            del self._files[0]
+        return self._run_id
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGTERM, self._terminate)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish(status="KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED")
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGTERM, self._previous_handler)
-
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._owner:
-            raise SystemExit(128 + number)
-        # A forked worker has inherited this handler; the run is not its own to end.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    def _attempt(self, action: Any) -> None:
-        run_id = self.run_id
-        if run_id is not None:
-            self._connection.attempt(lambda client: action(client, run_id))
+        killed = kind and issubclass(kind, KeyboardInterrupt | SystemExit)
+        status = "KILLED" if killed else "FAILED" if kind else "FINISHED"
+        self._connection.attempt(lambda client: client.set_terminated(self._catch_up(client), status), urgent=True)
 
 
-def create(
-    client: "MlflowClient",
-    connection: Connection,
-    experiment: str,
-    tags: Mapping[str, str],
-    parameters: Mapping[str, Any],
-    dataset: Mapping[str, Any] | None = None,
-    start_ms: int | None = None,
-) -> str:
-    """Make a run (named after its tags algorithm, alpha and seed) with its parameters; returns its id."""
-    name = f"{tags['algorithm']} alpha={tags['alpha']} seed={tags['seed']}"
-    experiment_id = experiment_of(client, connection, experiment)
-    run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags), start_time=start_ms).info.run_id
-    _log_parameters(client, run_id, {**parameters, "seed": tags["seed"]})
-    _log_dataset(client, run_id, dataset or _default_dataset(experiment, tags, parameters))
-    return run_id
+def join(
+    client: "MlflowClient", connection: Connection, training: Training, start_ms: int | None = None
+) -> "entities.RunInfo":
+    """The newest run of `training` that no results are tied to, or a new one.
+
+    `start_ms` says when it began (milliseconds since the epoch), if this process did not carry it out.
+    """
+    experiment_id = experiment_of(client, connection, training.experiment)
+    same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
+    found = client.search_runs([experiment_id], same) if training.fingerprint else []
+    run = next((run for run in found if SEAL not in run.data.tags), None)
+    if run is None:
+        name, tags = training.name(connection.folder), {**({} if start_ms else _context()), **training.tags}
+        run = client.create_run(experiment_id, run_name=name, tags=tags, start_time=start_ms)
+    if not run.data.params:  # likewise where its making was cut off
+        _describe(client, run.info.run_id, training)
+    return run.info
 
 
-def cut_off(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> str | None:
-    """Id of the unfinished run of the same fingerprint and seed, if there is one."""
-    found = client.get_experiment_by_name(experiment)
-    if found is None or "fingerprint" not in tags:
-        return None
-    wanted = f"tags.fingerprint = '{tags['fingerprint']}' and tags.seed = '{tags['seed']}'"
-    runs = client.search_runs([found.experiment_id], f"{wanted} and attributes.status != 'FINISHED'", max_results=1)
-    return runs[0].info.run_id if runs else None
+def _context() -> dict[str, str]:
+    """Tags of what carries out a training: MLflow's own (user, program, commit) and DVC's."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return resolve_tags() | {tag: os.environ[name] for name, tag in DVC_TAGS.items() if os.environ.get(name)}
 
 
-def rejoin(client: "MlflowClient", run_id: str) -> int | None:
-    """Make an earlier run active again; returns its number of rounds, or None if it is gone or was deleted."""
-    from mlflow.exceptions import MlflowException
+def _describe(client: "MlflowClient", run_id: str, training: Training) -> None:
+    """Log what a run is trained on, and last its parameters."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    if run.info.lifecycle_stage != "active":
-        return None
-    client.update_run(run_id, status="RUNNING")
+    name = str(training.parameters.get("data.source", training.experiment))
+    source = json.dumps({"uri": f"data/prepared/{training.experiment}"})
+    dataset = Dataset(name, training.partition[:36] or "unknown", "local", source)  # 36 is MLflow's limit
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    own = {key: training.tags[key] for key in ("algorithm", "alpha", "seed")}
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in {**training.parameters, **own}.items()])
+
+
+def rounds_held(client: "MlflowClient", run_id: str) -> int:
+    """Number of rounds that a run holds."""
     return max((metric.step for metric in client.get_metric_history(run_id, MARKER)), default=0)
+
+
+def log_rounds(client: "MlflowClient", run_id: str, rounds: Iterable[Round]) -> None:
+    """Log rounds, several in a call, each in one, so that it is never half logged."""
+    from mlflow.entities import Metric
+
+    batch: list[Metric] = []
+    for number, time_ms, values in rounds:
+        if len(batch) + len(values) > METRICS_AT_ONCE:
+            client.log_batch(run_id, metrics=batch)
+            batch = []
+        batch = batch + [Metric(name, value, time_ms, number) for name, value in values.items()]
+    if batch:
+        client.log_batch(run_id, metrics=batch)
+
+
+def log_values(client: "MlflowClient", run_id: str, values: Mapping[str, float], time_ms: int | None = None) -> None:
+    """Log numbers that belong to no round; at step 0, for which MLflow draws bars."""
+    log_rounds(client, run_id, [(0, time_ms or _now(), values)])
 
 
 def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> str:
     """Id of the experiment called `name`, which is made if there is none and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
+    tags, found = {**RUNS_NOT_CHATS, TAG: view(name)}, client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=EXPERIMENT_TAGS)
+            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=tags)
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    if found.tags.get(TAG) != tags[TAG]:
+        client.set_experiment_tag(found.experiment_id, TAG, tags[TAG])
     return found.experiment_id
 
 
-def log_values(client: "MlflowClient", run_id: str, values: Mapping[str, float]) -> None:
-    """Log numbers that belong to no round; at step 0, for which MLflow draws bars."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in values.items()])
-
-
-def _log_parameters(client: "MlflowClient", run_id: str, parameters: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    entries = [Param(name, str(value)[:VALUE_LENGTH]) for name, value in parameters.items()]
-    for first in range(0, len(entries), PARAMETERS_AT_ONCE):
-        client.log_batch(run_id, params=entries[first : first + PARAMETERS_AT_ONCE])
-
-
-def _default_dataset(experiment: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    name = str(parameters.get("data", experiment))
-    return {"name": name, "digest": tags.get("partition", "unknown"), "folder": f"data/prepared/{experiment}"}
-
-
-def _log_dataset(client: "MlflowClient", run_id: str, dataset: Mapping[str, Any]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    entity = Dataset(
-        name=dataset["name"],
-        digest=dataset["digest"][:36],  # MLflow's limit
-        source_type="local",
-        source=json.dumps({"uri": dataset.get("folder", "")}),
-        profile=json.dumps(dataset["profile"]) if "profile" in dataset else None,
-    )
-    client.log_inputs(run_id, datasets=[DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])])
-
-
-def _dvc_tags() -> dict[str, str]:
-    names = {"DVC_STAGE": "dvc.stage", "DVC_EXP_NAME": "dvc.experiment"}
-    return {tag: os.environ[name] for name, tag in names.items() if os.environ.get(name)}
-
-
-def _provenance() -> dict[str, str]:
-    """User, program and git commit, in MLflow's own tags."""
-    from mlflow.tracking.context.registry import resolve_tags
-
-    return resolve_tags()
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,156 +1,129 @@
 """The memory of a search: an Optuna study in a file, which outlives every kill.
 
-One process at a time writes to it. A trial that was running when that process died is run again; what has
-come to an end counts towards the number asked for, so that the same command completes a search, once.
+A trial that was running when its process died is run again; what has come to an end counts towards the number asked
+for, so that the same command completes a search, once.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from filelock import FileLock
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import NopPruner, PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
+from ruamel.yaml import YAML, YAMLError
 
-from fedmpq.config import Dimension
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
 from fedmpq.tuning.space import Space
-from fedmpq.tuning.trial import Row, summarize
 
 MAX_ATTEMPTS = 3
-"""A trial during which the search was killed so often is not run again."""
+"""Parameters whose process was killed so often are not tried again."""
 RANDOM_TRIALS = 8
 """Trials before the sampler learns from their results."""
 UNPRUNED_TRIALS = 5
 """Complete trials before others are compared with them."""
 KEPT = 75.0
 """Per cent of the trials that are worth going on; the others are given up."""
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-# What a trial carries besides its parameters and values.
-VALUES, ROUNDS, SUMMARY, REASON, RETRY_OF, ATTEMPT = "values", "rounds", "summary", "reason", "retry_of", "attempt"
-
-Identity = dict[str, Any]
+# What a trial carries besides its parameters and objectives.
+VALUES, ROUNDS, SUMMARY, REASON, ATTEMPT = "values", "rounds", "summary", "reason", "attempt"
 
 
 class Study:
-    """A search, what it has found, and the trials that run now."""
+    """A search and what it has found."""
 
-    def __init__(self, study: optuna.Study, space: Space):
-        self.optuna, self.space = study, space
-        self.running: dict[int, tuple[Trial, list[Row]]] = {}
+    def __init__(self, path: Path, space: Space):
+        """Open the file `path`, or make it; several processes may have it open.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        self.path, self.space, rounds = path, space, space.base.training.rounds
+        self._remedy = f"start a new study: make tune EXPERIMENT={space.name} NEW=1"
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+        # Once, half-way: earlier a curve is steep, and judged after each round most trials are once too low.
+        pruner = PercentilePruner(KEPT, UNPRUNED_TRIALS, n_warmup_steps=(rounds + 1) // 2, interval_steps=rounds)
+        # The system releases this lock when its process dies; on Optuna's own the next one would wait.
+        backend = JournalFileBackend(str(path), lock_obj=FileLock(f"{path}.lock"))
+        try:
+            self.optuna = optuna.create_study(
+                storage=JournalStorage(backend),
+                study_name=space.name,
+                directions=["maximize", "minimize"] if space.two else ["maximize"],
+                sampler=Sampler(space.tune.sampler_seed),
+                pruner=pruner if space.tune.pruning else NopPruner(),
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}); {self._remedy}") from error
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """Trials that have come to an end, by number."""
-        return self.optuna.get_trials(deepcopy=False, states=FINISHED)
-
-    @property
-    def repeated(self) -> dict[int, int]:
-        """For each killed trial that is run again, the number of the trial that repeats it."""
-        trials = self.optuna.get_trials(deepcopy=False)
-        return {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
+        return [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     @property
     def settled(self) -> int:
-        """Trials that count; one that was killed does not if it is run again or had not begun."""
-        repeated = self.repeated
-        return sum(trial.number not in repeated and VALUES in trial.user_attrs for trial in self.trials)
+        """Trials that count: all that have come to an end but those whose process was killed."""
+        return sum(trial.state != TrialState.FAIL or REASON in trial.user_attrs for trial in self.trials)
 
     @property
     def left(self) -> int:
-        """Trials to be started."""
-        return max(0, self.space.tune.trials - self.settled - len(self.running))
+        """Trials that have not come to an end yet."""
+        return max(0, self.space.tune.trials - self.settled)
 
     @property
-    def two(self) -> bool:
-        """Whether there are two objectives."""
-        return len(self.optuna.directions) == 2
-
-    @property
-    def best(self) -> list[FrozenTrial]:
-        """The best complete trial, if any; of two objectives the Pareto front, highest accuracy first."""
-        complete = any(trial.state == TrialState.COMPLETE for trial in self.trials)
-        found = self.optuna.best_trials if complete else []
-        return sorted(found, key=lambda trial: (-trial.values[0], trial.number))[: None if self.two else 1]
-
-    def recall(self, name: str) -> Any:
-        """What `remember` was given last under this name; None if nothing was."""
-        return self.optuna.user_attrs.get(name)
-
-    def remember(self, name: str, value: Any) -> None:
-        """Keep something, as JSON, with the study."""
-        if value != self.recall(name):
-            self.optuna.set_user_attr(name, value)
-
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """Begin a trial; returns its number and its values by dotted key."""
-        # A seed of its own for each trial: a search that goes on does not propose the same values again.
-        seed = self.space.tune.sampler_seed + len(self.optuna.get_trials(deepcopy=False))
-        self.optuna.sampler = TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
-        trial = self.optuna.ask({key: _distribution(found) for key, found in self.space.search.items()})
-        values = self.space.tidy(trial.params)
-        trial.set_user_attr(VALUES, values)
-        self.running[trial.number] = trial, []
-        return trial.number, values
-
-    def report(self, number: int, row: Row) -> bool:
-        """Take a round of a running trial in; returns whether the trial is worth going on."""
-        trial, rows = self.running[number]
-        rows.append(row)
-        if self.two:
-            return True
-        # Compared is what counts in the end; a single round is noise.
-        trial.report(summarize(rows, self.space.tune.final_rounds)["accuracy"], row["round"])
-        last = row["round"] == self.space.base.rounds
-        return last or not trial.should_prune()
-
-    def give_up(self, number: int) -> None:
-        """End a running trial as pruned."""
-        self.optuna.tell(self._ended(number), state=TrialState.PRUNED)
-
-    def end(self, number: int, failure: str | None = None) -> None:
-        """End a running trial as complete; or, with the reason `failure`, as failed."""
-        trial = self._ended(number)
-        if failure is not None:
-            trial.set_user_attr(REASON, failure)
-            self.optuna.tell(trial, state=TrialState.FAIL)
-            return
-        summary = trial.user_attrs[SUMMARY]
-        self.optuna.tell(trial, [summary["accuracy"], summary["uplink_bytes"]][: len(self.optuna.directions)])
-
-    def _ended(self, number: int) -> Trial:
-        trial, rows = self.running.pop(number)
-        if rows:
-            trial.set_user_attr(ROUNDS, rows)
-            trial.set_user_attr(SUMMARY, summarize(rows, self.space.tune.final_rounds))
-        return trial
+    def ranked(self) -> list[FrozenTrial]:
+        """The complete trials, the best first; of two objectives the Pareto front first, highest accuracy first."""
+        complete = self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        front = {trial.number for trial in self.optuna.best_trials} if complete else set()
+        return sorted(complete, key=lambda trial: (trial.number not in front, -trial.values[0], trial.number))
 
     def recover(self) -> None:
-        """Fail what a process that died left running, and line its parameters up again."""
-        repeated = self.repeated
+        """Fail what processes that are all dead left running, and line its parameters up again."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            attempt = trial.user_attrs.get(ATTEMPT, 1)
-            # Lined up first: a kill between the two must not lose it.
-            if VALUES in trial.user_attrs and attempt < MAX_ATTEMPTS and trial.number not in repeated:
-                self.optuna.enqueue_trial(trial.params, {RETRY_OF: trial.number, ATTEMPT: attempt + 1})
             self.optuna.tell(trial.number, state=TrialState.FAIL)
+            attempt = trial.user_attrs.get(ATTEMPT, 1)
+            if attempt < MAX_ATTEMPTS and trial.params:
+                self.optuna.enqueue_trial(trial.params, {ATTEMPT: attempt + 1})
+
+    def identify(self, identity: dict[str, Any]) -> None:
+        """Raise UserError unless all trials have `identity` in common; the first one is what params.yaml has now."""
+        found = self.optuna.user_attrs.get("identity")
+        if found is None:
+            start = {key: self.space.present[key] for key in self.space.search}
+            if all(start[key] in dimension for key, dimension in self.space.search.items()):
+                self.optuna.enqueue_trial(start, skip_if_exists=True)
+            self.optuna.set_user_attr("identity", identity)
+        elif found != identity:
+            keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
+            changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
+            raise UserError(
+                f"{self.path} holds a study of other settings ({changes}); set them back, or {self._remedy}"
+            )
+
+
+class Sampler(TPESampler):
+    """A seed of its own for each trial: a search that goes on does not propose the same values again."""
+
+    def __init__(self, seed: int):
+        super().__init__(seed=seed, n_startup_trials=RANDOM_TRIALS)
+        self.seed = seed
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Begin anew, with the seed of `trial`."""
+        super().__init__(seed=self.seed + trial.number, n_startup_trials=RANDOM_TRIALS)
 
 
 @contextmanager
-def opened(folder: Path, space: Space, identity: Identity, new: bool = False) -> Iterator[Study]:
-    """The newest study in `folder`, alone for this process; a new one if there is none, or if `new`.
-
-    Args:
-        folder: of the studies of one experiment.
-        space: what is searched.
-        identity: what all trials of a study have in common, as JSON.
-        new: leave earlier studies as they are, and begin another one.
+def opened(folder: Path, space: Space, identity: dict[str, Any], new: bool = False) -> Iterator[Study]:
+    """The newest study in `folder`, alone for this process and its workers; a new one if there is none, or if `new`.
 
     Raises:
         UserError: another process has it; it is of another `identity`; or it cannot be read or written.
@@ -159,9 +132,10 @@ def opened(folder: Path, space: Space, identity: Identity, new: bool = False) ->
         number = max((int(path.stem.split("-")[1]) for path in folder.glob("study-*.journal")), default=0)
         path = folder / f"study-{number + 1 if new or not number else number}.journal"
         try:
-            _repair(path)
-            study = Study(_load(path, space), space)
-            _check_identity(study.optuna, identity, path, space)
+            if path.exists():  # A last line that a full disk left incomplete would make the file unreadable.
+                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+            study = Study(path, space)
+            study.identify(identity)
             study.recover()
             yield study
         except OSError as error:
@@ -170,53 +144,31 @@ def opened(folder: Path, space: Space, identity: Identity, new: bool = False) ->
             raise
 
 
-def _repair(path: Path) -> None:
-    """Cut off a last line that a full disk left incomplete: nothing could be read after it."""
-    content = path.read_bytes() if path.exists() else b""
-    if not content.endswith(b"\n") and content:
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+def table(study: Study) -> pd.DataFrame:
+    """trials.csv, the best trials first: number, state, what was measured (see `summarize`), values, why it failed."""
+    ranked, rows = study.ranked, []
+    for trial in ranked + [trial for trial in study.trials if trial not in ranked]:
+        measured, values, reason = (trial.user_attrs.get(name) for name in (SUMMARY, VALUES, REASON))
+        row = {"trial": trial.number, "state": trial.state.name.lower(), **(measured or {}), **(values or {})}
+        rows.append({**row, "reason": reason})
+    return pd.DataFrame(rows)
 
 
-def _load(path: Path, space: Space) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    two = space.tune.objective == "accuracy-and-bytes"
-    # Once, half-way: earlier a curve is steep and noisy, and looked at round after round most trials are once too low.
-    rounds = space.base.rounds
-    pruner = PercentilePruner(KEPT, UNPRUNED_TRIALS, n_warmup_steps=(rounds + 1) // 2, interval_steps=rounds)
-    # The system releases this lock when its process dies; on Optuna's own the next one would wait.
-    backend = JournalFileBackend(str(path), lock_obj=FileLock(f"{path}.lock"))
+def write_best(study: Study, path: Path) -> None:
+    """Write the values of the complete trials, the best one first."""
+    found = {t.number: {"accuracy": round(t.values[0], 6), "values": t.user_attrs[VALUES]} for t in study.ranked}
+    YAML().dump(found, path)
+
+
+def read_best(path: Path) -> dict[int, dict[str, Any]]:
+    """The values, by dotted key, of each trial that `write_best` wrote; the best one first.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
-        return optuna.create_study(
-            storage=JournalStorage(backend),
-            study_name=space.name,
-            directions=["maximize", "minimize"] if two else ["maximize"],
-            pruner=pruner if space.tune.pruning and not two else NopPruner(),
-            load_if_exists=True,
-        )
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); start a new study: {_command(space)}") from error
-
-
-def _check_identity(study: optuna.Study, identity: Identity, path: Path, space: Space) -> None:
-    found = study.user_attrs.get("identity")
-    if found is None:
-        study.set_user_attr("identity", identity)
-        if present := space.present():
-            study.enqueue_trial(present, skip_if_exists=True)  # so that the best is no worse than what was there
-    elif found != identity:
-        keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
-        changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
-        raise UserError(f"{path} holds a study of other settings ({changes}); set them back, or start a new study:"
-                        f" {_command(space)}")  # fmt: skip
-
-
-def _command(space: Space) -> str:
-    return f"make tune EXPERIMENT={space.name} NEW=1"
-
-
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    if dimension.kind == "categorical":
-        return CategoricalDistribution(dimension.choices)
-    kind = FloatDistribution if dimension.kind == "float" else IntDistribution
-    return kind(*dimension.extremes, log=dimension.log)
+        found = YAML(typ="safe", pure=True).load(path.read_text())
+        return {int(number): dict(trial["values"]) for number, trial in found.items()}
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        reason, remedy = " ".join(str(error).split()), f"remove {path.parent}, if it is there, and: make tune"
+        raise UserError(f"no best values in {path} ({reason}); {remedy} EXPERIMENT={path.parts[-3]}") from error

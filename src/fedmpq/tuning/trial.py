@@ -1,175 +1,134 @@
 """One trial: the seeds of an experiment side by side, round by round, measured on validation images."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 
-from fedmpq.config import Execution, Experiment
+from fedmpq.config import Execution, Experiment, Tune
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.dirichlet import draw_partition, training_samples, validation_split
 from fedmpq.engine.executors import build_executor
 from fedmpq.engine.hardware import resolve_device, resolve_precision
-from fedmpq.engine.history import History
+from fedmpq.errors import UserError
+from fedmpq.federated.layout import Layout
+from fedmpq.federated.messages import Bits, Kind, RejectedMessage, decode
 from fedmpq.federated.server import Federation
 from fedmpq.federated.setup import Setup
-from fedmpq.tuning.planes import Answers, top_planes
+from fedmpq.federated.tasks import Executor, Task, TrainTask
+from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.sparsity import top_plane_share
 
-Row = dict[str, Any]
-
-
-class TrialFailed(Exception):
-    """A trial has no value; the text is its reason."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all trials of a study share."""
-
-    data: Path
-    """Folder of the prepared arrays."""
-    algorithm: str
-    alpha: float
-    device: torch.device
-
-    @classmethod
-    def of(cls, data: Path, algorithm: str, alpha: float, device: str) -> "Plan":
-        """The plan on the device that `device` resolves to."""
-        return cls(data, algorithm, alpha, resolve_device(device))
-
-    def setups(self, experiment: Experiment) -> list[Setup]:
-        """The run of each seed, on a partition of the training images that are not held out for validation.
-
-        Raises:
-            UserError: the data are missing or damaged, or cannot be divided so.
-        """
-        return [self._setup(experiment, seed) for seed in experiment.seeds]
-
-    def _setup(self, experiment: Experiment, seed: int) -> Setup:
-        labels = Dataset.load(self.data).train_labels
-        used = training_samples(labels, experiment.train_samples, seed)
-        trained, held_out = validation_split(labels[used], experiment.validation, seed)
-        partition = draw_partition(
-            labels,
-            experiment.clients,
-            self.alpha,
-            seed,
-            min_samples=experiment.min_samples,
-            max_redraws=experiment.max_redraws,
-            samples=used[trained],
-        )
-        precision = resolve_precision(experiment.precision, self.device)
-        return Setup(
-            experiment, self.algorithm, seed, self.data, partition, self.device, precision, held_out=used[held_out]
-        )
+Row = dict[str, float]
+FULL_PRECISION = 32
 
 
-class SeedRun:
-    """The run of one seed within a trial."""
-
-    def __init__(self, setup: Setup, answers: Answers):
-        self.answers = answers
-        self.federation = Federation(setup, answers)
-        self.layout = self.federation.layout
-        self.history = History(setup.seed, setup.experiment.budgets, self.layout.layers, self.layout.sizes)
-
-    def rounds(self) -> Iterator[Row]:
-        """Yield for each round its row of rounds.csv, with its rows of bits.csv and its top planes.
-
-        Raises:
-            TrialFailed: the validation loss is not finite.
-        """
-        for record in self.federation.rounds():
-            self.history.append(record)
-            row, bits = self.history.rounds[-1], list(self.history.bits(record.round))
-            if not math.isfinite(row["test_loss"]):
-                raise TrialFailed(f"the validation loss is {row['test_loss']} in round {record.round}")
-            yield row | {"bits": bits, "planes": top_planes(self.answers.taken(), bits, self.layout)}
-
-
-def run(plan: Plan, experiment: Experiment, execution: Execution) -> Iterator[Row]:
-    """Train `experiment` with all of its seeds and yield a row of plain numbers after each round.
-
-    Returns:
-        `round`, `seconds` of it; validation `accuracy` (0 .. 1, mean over seeds), `accuracies` (by seed), `loss`;
-        `uplink_bytes`, `downlink_bytes`: mean over seeds and clients, of this round; bits per weight `given` and
-        `left`, and the same by budget; `top_plane`: share of ones (0 .. 1) in the most significant planes, None
-        where nothing is quantized.
+def build_setup(experiment: Experiment, tune: Tune, seed: int, data: Path, device: str) -> Setup:
+    """A run that trains on images of `data` (prepared arrays) and is measured on those held out for validation.
 
     Raises:
-        UserError: the data are missing, cannot be divided, or too few clients answer.
-        TrialFailed: the validation loss is not finite.
+        UserError: the data are missing or damaged, or cannot be divided so.
+    """
+    labels, settings = Dataset.load(data).train_labels, experiment.partition
+    used = training_samples(labels, experiment.data.train_samples, seed)
+    trained, held_out = validation_split(labels[used], experiment.data.validation, seed)
+    least, redraws = settings.min_samples, settings.max_redraws
+    partition = draw_partition(
+        labels, settings.clients, tune.alpha, seed, min_samples=least, max_redraws=redraws, samples=used[trained]
+    )
+    where = resolve_device(device)
+    precision = resolve_precision(experiment.training.precision, where)
+    return Setup(experiment, tune.algorithm, seed, data, partition, where, precision, held_out=used[held_out])
+
+
+def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
+    """Train with all seeds, one of `setups` each, and yield a row of numbers after each round.
+
+    Returns:
+        Means over the seeds of validation `accuracy` (0 .. 1; with several seeds also `accuracy_std`) and `loss`;
+        `bits_given`, `bits_left`, per weight and client; `top_plane`, see `TopPlanes`; `uplink_bytes` and
+        `downlink_bytes` of a client; `seconds`.
+
+    Raises:
+        UserError: too few clients answer, or the validation loss is not finite.
     """
     with ExitStack() as stack:
-        runs = [
-            SeedRun(setup, stack.enter_context(Answers(build_executor(execution, setup))))
-            for setup in plan.setups(experiment)
-        ]
-        before = [{"uplink_bytes": 0, "downlink_bytes": 0}] * len(runs)
-        for rows in zip(*(run.rounds() for run in runs), strict=True):
-            yield _mean(rows, before, experiment.clients)
-            before = rows
+        runs = [_rounds(setup, stack.enter_context(build_executor(execution, setup))) for setup in setups]
+        for rows in zip(*runs, strict=True):
+            spread = {"accuracy_std": stdev(row["accuracy"] for row in rows)} if len(rows) > 1 else {}
+            yield {name: fmean(row[name] for row in rows) for name in rows[0]} | spread
 
 
-def _mean(rows: Sequence[Row], before: Sequence[Row], clients: int) -> Row:
-    def sent(column: str) -> float:
-        return fmean(row[column] - old[column] for row, old in zip(rows, before, strict=True)) / clients
-
-    accuracies = {f"seed-{row['seed']}": row["test_accuracy"] for row in rows}
-    bits = [entry for row in rows for entry in row["bits"]]
-    ones, weights = (sum(row["planes"][i] for row in rows) for i in range(2))
-    return {
-        "round": rows[0]["round"],
-        "seconds": sum(row["seconds"] for row in rows),
-        "accuracy": fmean(accuracies.values()),
-        "accuracies": accuracies,
-        "loss": fmean(row["test_loss"] for row in rows),
-        "uplink_bytes": sent("uplink_bytes"),
-        "downlink_bytes": sent("downlink_bytes"),
-        "given": _average(bits, "bits_given"),
-        "left": _average(bits, "bits_left"),
-        "by_budget": _by_budget(bits),
-        "top_plane": ones / weights if weights else None,
-    }
+def _rounds(setup: Setup, executor: Executor) -> Iterator[Row]:
+    """What is measured in each round of one seed."""
+    layout, count = Layout.of(setup.build_model()[0]), setup.experiment.partition.clients
+    planes = TopPlanes(executor, layout)
+    for record in Federation(setup, planes).rounds():
+        if not math.isfinite(record.loss):
+            raise UserError(f"the validation loss is {record.loss} in round {record.round}")
+        yield {
+            "accuracy": record.accuracy,
+            "loss": record.loss,
+            "bits_given": _average([client.given for client in record.clients], layout.sizes),
+            "bits_left": _average([client.left for client in record.clients], layout.sizes),
+            "top_plane": planes.take(),
+            "uplink_bytes": record.exchange.uplink_bytes / count,
+            "downlink_bytes": record.exchange.downlink_bytes / count,
+            "seconds": record.seconds,
+        }
 
 
-def _average(bits: Sequence[Row], column: str) -> float:
-    return sum(row[column] * row["parameters"] for row in bits) / sum(row["parameters"] for row in bits)
-
-
-def _by_budget(bits: Sequence[Row]) -> dict[str, dict[str, float]]:
-    groups = defaultdict(list)
-    for row in bits:
-        groups[f"{row['budget']:g}"].append(row)
-    return {b: {k: _average(rows, f"bits_{k}") for k in ("given", "left")} for b, rows in groups.items()}
+def _average(bits: Sequence[Bits], sizes: Sequence[int]) -> float:
+    return fmean(np.average(b, weights=sizes) if b else FULL_PRECISION for b in bits)
 
 
 def summarize(rows: Sequence[Row], final_rounds: int) -> Row:
-    """A trial in numbers: accuracies, bits and planes over its last `final_rounds` rounds, bytes over all of them.
-
-    Args:
-        rows: of `run`; at least one.
-        final_rounds: how many of the last rounds count.
-    """
+    """Means of rows of `run`: of bytes over all of them, else over the last `final_rounds`; and how many there are."""
     last = rows[-final_rounds:]
-    by_seed = {seed: fmean(row["accuracies"][seed] for row in last) for seed in last[0]["accuracies"]}
-    planes = [row["top_plane"] for row in last if row["top_plane"] is not None]
-    given, left = (fmean(row[name] for row in last) for name in ("given", "left"))
-    return {
-        "accuracy": fmean(by_seed.values()),
-        "accuracy_std": stdev(by_seed.values()) if len(by_seed) > 1 else None,
-        "bits_given": given,
-        "bits_left": left,
-        "bits_pruned": given - left,
-        "top_plane": fmean(planes) if planes else None,
-        "uplink_bytes": fmean(row["uplink_bytes"] for row in rows),
-        "downlink_bytes": fmean(row["downlink_bytes"] for row in rows),
-        "rounds": len(rows),
-        "seconds": sum(row["seconds"] for row in rows),
-    }
+    means = {name: fmean(row[name] for row in (rows if "bytes" in name else last)) for name in last[0]}
+    return {**means, "bits_pruned": means["bits_given"] - means["bits_left"], "rounds": len(rows)}
+
+
+class TopPlanes:
+    """Hands tasks on to an executor, and counts the ones in the most significant magnitude planes of the answers.
+
+    Their share is what lambda pushes down, and epsilon is compared with. A plane is that of the bits that a layer was
+    given. If the client pruned it, it counts as empty: its ones, fewer than epsilon of the weights, are cut off.
+    Layers given a single bit have signs only, and do not count.
+    """
+
+    def __init__(self, executor: Executor, layout: Layout):
+        self.executor, self.layout = executor, layout
+        self.ones, self.weights = 0.0, 0
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """See `Executor.run`."""
+        for task, outcome in self.executor.run(tasks):
+            if isinstance(task, TrainTask) and isinstance(outcome, bytes):
+                with suppress(RejectedMessage):
+                    self._count(task, outcome)
+            yield task, outcome
+
+    def take(self) -> float:
+        """The share (0 .. 1) since the last call; NaN where there are no such planes."""
+        share = self.ones / self.weights if self.weights else math.nan
+        self.ones, self.weights = 0.0, 0
+        return share
+
+    def _count(self, task: TrainTask, answer: bytes) -> None:
+        given = decode(task.downlink, self.layout, Kind.DOWNLINK, task.round, task.client).bits
+        message = decode(answer, self.layout, Kind.UPLINK, task.round, task.client)
+        if given is None or message.bits is None:
+            return
+        layers = message.model.weights.split(self.layout.sizes)
+        for weights, bits, left, scale in zip(layers, given, message.bits, message.scales, strict=True):
+            if bits > 1:
+                self.weights += len(weights)
+            if bits > 1 and left == bits:
+                grid = Grid.of(torch.tensor(bits), scale)
+                self.ones += len(weights) * top_plane_share(grid.encode(weights) - grid.zero, bits)

@@ -1,0 +1,45 @@
+"""The page of MLflow that an experiment opens on: charts of all its runs, accuracy over rounds first."""
+
+import json
+from pathlib import Path
+
+from fedmpq.tracking.connection import connect
+
+KEY = "fedmpq"
+TAG = f"mlflow.sharedViewState.{KEY}"
+"""The tag of an experiment in which MLflow's pages look for a view that was saved under KEY."""
+PAGE = "#/experiments/{id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+NAME = "attributes.`Run Name`"
+COLUMNS = ["params.`algorithm`", "params.`alpha`", "metrics.`accuracy/final`", "metrics.`bits/left`"]
+
+
+def view(experiment: str) -> str:
+    """The value of TAG. What it leaves out, all other charts among it, is as MLflow has it."""
+    measured = "validation" if experiment.endswith("-tuning") else "test"
+    chart = {"type": "LINE", "metricSectionId": measured, "lineSmoothness": 0}
+    state = {
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",  # not the ten newest
+        "selectedColumns": COLUMNS,
+        "columnOrder": [NAME, *COLUMNS],
+        "columnWidths": {NAME: 280},
+        "isAccordionReordered": True,  # or sections stand in alphabetical order
+        "compareRunSections": [{"uuid": measured, "name": measured, "display": True, "isReordered": True}],
+        "compareRunCharts": [
+            {**chart, "uuid": name, "metricKey": name} for name in (f"{measured}/accuracy", f"{measured}/loss")
+        ],
+    }
+    return json.dumps({"name": "All runs", "createdAt": 0, "state": json.dumps(state)})
+
+
+def pages(root: Path) -> dict[str, str]:
+    """The page that compares the runs of each experiment in MLflow, below the server's address, by name.
+
+    Raises:
+        UserError: MLflow cannot be used.
+    """
+    with connect(root).required() as client:
+        found = [experiment for experiment in client.search_experiments() if experiment.name != "Default"]
+    views = {one.name: f"&viewStateShareKey={KEY}" if TAG in one.tags else "" for one in found}
+    return {one.name: PAGE.format(id=one.experiment_id) + views[one.name] for one in found}

@@ -1,0 +1,351 @@
+"""A training reads arrays and partitions of the very parameters that it records, wherever they come from."""
+
+import json
+import shutil
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import Interfering
+from tiny import PLACES
+
+from fedmpq.config import ALGORITHM_NAMES, load_parameters
+from fedmpq.config.algorithms import TYPES
+from fedmpq.data.arrays import Dataset
+from fedmpq.data.dirichlet import draw_partition, training_samples
+from fedmpq.engine import inputs
+from fedmpq.engine.cell import Cell
+from fedmpq.errors import UserError
+from fedmpq.federated.messages import Kind, decode
+from fedmpq.federated.server import Federation
+from pipeline import train
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+SMALL = {"data.image_size": 8, "model.network": "user_models:linear", "model.activation_bits": None,
+         "training.rounds": 1, "training.precision": "float32"}  # fmt: skip
+FIVE = {"partition.clients": 5, "model.budgets": [4.0] * 5}
+MINE = {"data.source": "mine", "partition.min_samples": 1, **FIVE}
+
+
+def parameters(overrides):
+    return load_parameters(PARAMS, {f"digits.{key}": value for key, value in {**SMALL, **overrides}.items()})
+
+
+def cell(root, overrides=(), algorithm="fedmpq", alpha=0.5):
+    return Cell.of(root, parameters(dict(overrides)), "digits", algorithm, alpha)
+
+
+def made(root):
+    """Names of the folders that were made beside those of the stages."""
+    return {path.name for path in (root / "checkpoints/inputs").glob("*") if path.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def after_stages(tmp_path_factory):
+    """A project after the stages: arrays of digits at 8 x 8, partitions at alpha 0.5; and an image folder `mine`."""
+    root = tmp_path_factory.mktemp("project")
+    experiment = parameters({}).experiment("digits")
+    data = root / "data/prepared/digits"
+    inputs.make_arrays(root, experiment.data, data)
+    inputs.make_partitions(experiment, 0.5, data, root / "data/partitions/digits/alpha-0.5")
+    for part, classes, count in (("train", "ab", 60), ("test", "ab", 5)):
+        for index in range(count):
+            path = root / "data/raw/mine" / part / classes[index % 2] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (4 * index, 0, 0)).save(path)
+    return root
+
+
+@pytest.fixture
+def root(after_stages, tmp_path):
+    """The same, to change at will."""
+    return Path(shutil.copytree(after_stages, tmp_path / "project", ignore=shutil.ignore_patterns("checkpoints")))
+
+
+# Every key
+
+OTHER = {
+    "data.source": "mine",
+    "data.image_column": "picture",
+    "data.label_column": "kind",
+    "data.image_size": 9,
+    "data.train_samples": 300,
+    "data.validation": 0.2,
+    "data.flip": True,
+    "data.crop_padding": 1,
+    "partition.clients": 5,
+    "partition.min_samples": 11,
+    "partition.max_redraws": 999,
+    "partition.seeds": [0, 7],
+    "model.network": "user_models:perceptron",
+    "model.budgets": [3.0] * 10,
+    "model.full_precision": ["1"],
+    "model.activation_bits": 3,
+    "model.quantizer": "normal",
+    "training.rounds": 2,
+    "training.local_epochs": 2,
+    "training.batch_size": 33,
+    "training.lr": 0.2,
+    "training.momentum": 0.8,
+    "training.weight_decay": 0.1,
+    "training.precision": "bfloat16",
+    "training.averaging": "uniform",
+    "training.evaluate_quantized": True,
+    "participation.share": 0.5,
+    "participation.min_answers": 2,
+    "participation.max_repeats": 4,
+    "participation.dropout": 0.1,
+    "participation.deadline": 9.0,
+    "participation.images_per_second": 9.0,
+    "participation.bandwidth": 9.0,
+    "participation.speed_spread": 0.4,
+}
+"""Another value for every key that experiments have in common."""
+TOGETHER = {"partition.clients": FIVE, "data.source": MINE}
+"""What has to change with a key."""
+OWN = {
+    "aggregation": ["weights", "updates"],
+    "quantizer": ["full-range", "normal"],
+    "lambda": [0.7],
+    "epsilon": [0.5],
+    "min_bits": [2],
+}
+"""Values for the keys that an algorithm has of its own, but for `of`."""
+
+
+def keys_of(algorithm):
+    return [field.alias or name for name, field in TYPES[algorithm].model_fields.items()]
+
+
+def refusal(root, overrides, algorithm):
+    """Why a training with these overrides is refused; None: it is not."""
+    try:
+        experiment = parameters(overrides).experiment("digits")
+        train.refuse_idle([f"{key}={value}" for key, value in overrides.items()], experiment, algorithm)
+        cell(root, overrides, algorithm).setup(0)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def check_in_force(root, key, value, overrides, algorithm):
+    """An override changes what a run records and its fingerprint."""
+    before, after = cell(root, algorithm=algorithm), cell(root, overrides, algorithm)
+    assert after.fingerprint != before.fingerprint
+    if key == "partition.seeds":
+        return
+    assert before.flat_parameters[key] != value
+    assert after.flat_parameters[key] == value
+    assert {k for k in before.flat_parameters if before.flat_parameters[k] != after.flat_parameters[k]} == {
+        name for name in overrides if name in before.flat_parameters
+    } | {key}
+
+
+def test_no_key_is_forgotten():
+    assert OTHER.keys() == {*PLACES.values()}
+    assert {key for algorithm in TYPES for key in keys_of(algorithm)} == {"of", *OWN}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_an_override_is_in_force_or_refused(after_stages, key):
+    overrides = {key: OTHER[key]} | TOGETHER.get(key, {})
+    said = {
+        "data.validation": "--set data.validation=0.2: a training by fedmpq does not read data.validation",
+        "data.image_column": "scikit-learn's digits is no table; allowed for image_column: null",
+        "data.label_column": "scikit-learn's digits is no table; allowed for label_column: null",
+    }
+    assert refusal(after_stages, overrides, "fedmpq") == said.get(key)
+    if key not in said:
+        check_in_force(after_stages, key, OTHER[key], overrides, "fedmpq")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_an_override_of_an_algorithm_is_in_force_for_it_and_refused_for_others(after_stages, algorithm):
+    before, other = cell(after_stages, algorithm=algorithm).flat_parameters, "aqfl" if algorithm != "aqfl" else "fedmpq"
+    alike = {"of": ["fedmpq", "pruning"] if "lambda" in before else ["fp32", "fpq8"]}
+    for key in keys_of(algorithm):
+        recorded = "model.quantizer" if key == "quantizer" else key
+        value = next(value for value in (OWN | alike)[key] if value != before[recorded])
+        overrides = {f"{algorithm}.{key}": value}
+        assert refusal(after_stages, overrides, algorithm) is None
+        check_in_force(after_stages, recorded, value, overrides, algorithm)
+        assert refusal(after_stages, overrides, other).endswith(
+            f"a training by {other} does not read {algorithm}.{key}"
+        )
+
+
+def test_an_estimator_of_scales_is_refused_where_the_algorithm_has_its_own(after_stages):
+    said = refusal(after_stages, {"model.quantizer": "normal"}, "fedmpq_plus")
+    assert said.endswith("a training by fedmpq_plus does not read model.quantizer, it has fedmpq_plus.quantizer")
+
+
+@pytest.mark.parametrize("assignment", ["data.validation=0.2", "fp32.aggregation=updates", " fpq8.quantizer = normal"])
+def test_the_command_refuses_in_one_line_what_it_does_not_read(capsys, assignment):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5", "--set", assignment])
+    assert caught.value.code == 1
+    key = assignment.partition("=")[0].strip()
+    assert capsys.readouterr().err == f"error: --set {assignment}: a training by fedmpq does not read {key}\n"
+
+
+# What is drawn for them
+
+
+@pytest.mark.parametrize(
+    ("overrides", "alpha", "seed"),
+    [
+        ({}, 0.5, 1),
+        ({"data.train_samples": 300}, 0.5, 0),
+        ({"data.image_size": 10}, 0.5, 0),
+        ({"partition.min_samples": 60}, 0.5, 0),
+        (FIVE, 0.5, 1),
+        ({"partition.seeds": [7]}, 0.5, 7),
+        ({"partition.seeds": [7, 0]}, 0.5, 0),
+        ({}, 2.5, 1),
+        (MINE, 3.0, 1),
+    ],
+)
+def test_a_training_is_on_a_partition_made_for_it(after_stages, overrides, alpha, seed):
+    run = cell(after_stages, overrides, "fp32", alpha)
+    experiment, setup = run.experiment, run.setup(seed)
+    dataset, drawn = Dataset.load(run.data), experiment.partition
+    assert dataset.image_size == experiment.data.image_size
+    assert dataset.classes == (["a", "b"] if experiment.data.source == "mine" else [*"0123456789"])
+    expected = draw_partition(
+        dataset.train_labels, drawn.clients, alpha, seed, min_samples=drawn.min_samples, max_redraws=drawn.max_redraws,
+        samples=training_samples(dataset.train_labels, experiment.data.train_samples, seed),
+    )  # fmt: skip
+    assert setup.partition.indices.tolist() == expected.indices.tolist()
+    assert setup.partition.offsets.tolist() == expected.offsets.tolist()
+    assert np.diff(setup.partition.offsets).min() >= drawn.min_samples
+
+    answers = []
+
+    def keep(task, outcome):
+        answers.append(decode(outcome, federation.layout, Kind.UPLINK, 1, task.client))
+        return outcome
+
+    federation = Federation(setup, Interfering(setup, keep))
+    (record,) = federation.rounds()
+    samples = experiment.data.train_samples or len(dataset.train_labels)
+    assert sum(answer.samples for answer in answers) == samples
+    assert len(record.clients) == drawn.clients
+    assert federation.layout.weights["1.weight"] == (len(dataset.classes), 3 * dataset.image_size**2)
+
+
+def test_what_the_stages_made_is_used_where_it_fits(root):
+    run = cell(root)
+    assert run.data == root / "data/prepared/digits"
+    assert run.partition_file(1) == root / "data/partitions/digits/alpha-0.5/seed-1.npz"
+    assert not (root / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("seeds", [[0], [1], [1, 0]])
+def test_more_seeds_on_disk_do_no_harm(root, seeds):
+    run = cell(root, {"partition.seeds": seeds})
+    assert run.partition_file(seeds[0]) == root / f"data/partitions/digits/alpha-0.5/seed-{seeds[0]}.npz"
+    assert run.seed_fingerprint(seeds[0]) == cell(root).seed_fingerprint(seeds[0])
+    assert not (root / "checkpoints").exists()
+
+
+def test_what_was_made_once_is_found_again(root, capsys):
+    first = cell(root, {"data.train_samples": 300})
+    folder = first.partition_file(0).parent
+    assert folder.parent == root / "checkpoints/inputs"
+    assert f"alpha-0.5 is not of these parameters: making checkpoints/inputs/{folder.name}\n" in capsys.readouterr().out
+    assert cell(root, {"data.train_samples": 300}).partition_file(0).parent == folder
+    assert capsys.readouterr().out == ""
+    assert cell(root, {"data.train_samples": 301}).partition_file(0).parent != folder
+    assert len(made(root)) == 2
+
+
+# What is on disk and is of something else
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("clients", 9), ("min_samples", 9), ("max_redraws", 5), ("seeds", [0]), ("seeds", []), ("seeds", None),
+     ("train_samples", 1400), ("alpha", 0.4), ("enforced", False), ("labels", "0" * 64), ("more", 1)],
+)  # fmt: skip
+def test_a_partition_of_other_parameters_is_never_used(root, key, value):
+    edit(root / "data/partitions/digits/alpha-0.5/made-with.json", **{key: value})
+    assert cell(root).partition_file(0).parent.parent == root / "checkpoints/inputs"
+    assert cell(root).setup(1).partition.clients == 10
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "3", '"x"', "null", "{}", '{"seeds": 3}', "\0"])
+def test_what_has_no_proper_record_is_never_used(root, content):
+    for stage in ("prepared/digits", "partitions/digits/alpha-0.5"):
+        path = root / "data" / stage / "made-with.json"
+        path.unlink()
+        if content is not None:
+            path.write_text(content)
+    run = cell(root)
+    assert {run.data.parent, run.partition_file(0).parent.parent} == {root / "checkpoints/inputs"}
+    assert run.fingerprint == cell(root).fingerprint
+
+
+@pytest.mark.parametrize(("key", "value"), [("source", "mine"), ("image_size", 16), ("image_size", None), ("x", 1)])
+def test_arrays_of_other_parameters_are_never_used(root, key, value):
+    edit(root / "data/prepared/digits/made-with.json", **{key: value})
+    run = cell(root)
+    assert run.data.parent == root / "checkpoints/inputs"
+    # The same arrays: what is recorded of the partition still fits.
+    assert run.partition_file(0) == root / "data/partitions/digits/alpha-0.5/seed-0.npz"
+
+
+def test_a_partition_belongs_to_the_labels_that_it_divides(root):
+    before = cell(root).partition_file(0)
+    labels = np.load(root / "data/prepared/digits/train_labels.npy")
+    np.save(root / "data/prepared/digits/train_labels.npy", labels[::-1].copy())
+    assert cell(root).partition_file(0) != before
+
+
+def test_arrays_made_by_hand_follow_the_raw_files(root):
+    first = cell(root, MINE)
+    assert len(Dataset.load(first.data).train_labels) == 60
+    Image.new("RGB", (8, 8)).save(root / "data/raw/mine/train/a/61.png")
+    second = cell(root, MINE)
+    assert len(Dataset.load(second.data).train_labels) == 61
+    assert second.fingerprint != first.fingerprint
+
+
+def test_what_is_made_is_of_the_present_code(root, monkeypatch, tmp_path):
+    overrides = {"partition.seeds": [5]}
+    first = cell(root, overrides).partition_file(5)
+    assert cell(root, overrides).partition_file(5) == first
+    (tmp_path / "another.py").touch()
+    monkeypatch.setattr(inputs, "CODE", (*inputs.CODE, tmp_path / "another.py", PARAMS))
+    assert cell(root, overrides).partition_file(5) != first
+
+
+def test_of_several_trainings_at_once_one_makes_it(root, capsys):
+    found = []
+    threads = [Thread(target=lambda: found.append(cell(root, {"data.image_size": 12}).data)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({*found}) == len(made(root)) == 1
+    assert len(found) == 4
+    assert capsys.readouterr().out.count("making") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"data.train_samples": 1439}, "train_samples: 1439 is not allowed; allowed: 1 to 1438"),
+        ({"partition.min_samples": 140, "partition.max_redraws": 3}, "in 4 draws none gave each of the 10 clients"),
+        ({"data.source": "nothing"}, "no data set 'nothing'"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(root, overrides, said):
+    with pytest.raises(UserError, match=said):
+        cell(root, overrides).setup(0)
+    assert not made(root)

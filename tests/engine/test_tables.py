@@ -1,0 +1,94 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from dvc.compare import metrics_table
+from dvc.render.converter.vega import VegaConverter
+
+from fedmpq.config import Execution
+from fedmpq.engine.history import EVENTS, History
+from fedmpq.engine.results import BITS, ROUNDS, read_run, read_table, write_results
+from fedmpq.errors import UserError
+
+LAYERS = ["0", "NA", "a,b"]
+
+
+@pytest.fixture(params=[[0], [0, 7]], ids=["one seed", "two seeds"])
+def folder(request, tmp_path):
+    """Results of two rounds of two clients, the first of which diverged."""
+    cell = SimpleNamespace(
+        name="digits",
+        algorithm="fedmpq",
+        alpha=0.5,
+        experiment=SimpleNamespace(training=SimpleNamespace(rounds=2)),
+        device=torch.device("cpu"),
+        precision="float32",
+        flat_parameters={"lambda": 0.1, "model.budgets": [2.0, 8.0], "model.activation_bits": None},
+        partition_hash=str,
+        fingerprint="f",
+    )
+    histories = []
+    for seed in request.param:
+        history = History(seed, [2.0, 8.0], LAYERS, [10, 20, 30])
+        for number, loss in ((1, float("nan")), (2, 1.5)):
+            row = {"seed": seed, "round": number, "test_accuracy": 0.25 * number, "test_loss": loss, "train_loss": loss}
+            row |= {"uplink_bytes": 100 * number, "downlink_bytes": 100 * number, **dict.fromkeys(EVENTS, 2)}
+            history.rounds.append(row | {"simulated_seconds": 7.0, "seconds": 1.235})
+            history.clients += [{"round": number, "client": c, "given": (2, 8, 4), "left": (2, 7, 4)} for c in range(2)]
+        histories.append(history)
+    write_results(cell, histories, Execution(executor="sequential"), tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_tables_come_back_in_their_types(folder):
+    rounds, bits = read_table(folder / "rounds.csv", ROUNDS), read_table(folder / "bits.csv", BITS)
+    assert bits["layer"].unique().tolist() == LAYERS
+    assert rounds["test_loss"].isna().tolist()[:2] == [True, False]
+    assert rounds["test_loss"][1] == 1.5
+    for table, columns in ((rounds, ROUNDS), (bits, BITS)):
+        assert list(table) == list(columns)
+        assert all(table[name].dtype == kind for name, kind in columns.items() if kind is not str)
+    assert (folder / "rounds.csv").read_text().splitlines()[1].startswith("0,1,0.25,nan,nan,100,100,2,")
+
+
+def test_a_run_comes_back(folder):
+    run = read_run(folder)
+    assert run["final_accuracy"]["seed-0"] == 0.375
+    assert run["partition"]["seed-0"] == "0"
+    assert run["parameters"]["model.activation_bits"] is None
+    assert run == json.loads((folder / "run.json").read_text())
+
+
+def test_dvc_shows_few_numbers_on_a_line(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 4 <= len(metrics) <= 6
+    assert all(value is None or isinstance(value, float) for value in metrics.values())
+    path = "results/tiny-imagenet/fedmpq/alpha-0.5/metrics.json"
+    table = metrics_table({"workspace": {"data": {path: {"data": metrics}}}}, precision=5, round_digits=True)
+    widths = [max(len(name), *map(len, column)) + 2 for name, column in table.items()]
+    assert sum(widths) < 160
+
+
+def test_dvc_draws_nothing_of_a_run(folder):
+    run = json.loads((folder / "run.json").read_text())
+    assert VegaConverter("run.json", {"run.json": run}, {}).flat_datapoints("workspace") == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("seed,round\n0,1\n", "column client is missing"),
+        (",".join(BITS) + "\n", "it has no rows"),
+        (",".join(BITS) + "\n0,1,0,2.0,fc,10,,8\n", "bits.csv is broken: "),
+        (",".join(BITS) + "\n0,1,0,2.0,fc,10,2.5,8\n", "bits.csv is broken: "),
+        (",".join(BITS) + "\n0,1,0,2.0,fc,10,8,8,8,8\n0,1", "bits.csv is broken: "),
+        ("", "bits.csv is broken: "),
+        ("\0", "bits.csv is broken: "),
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path, text, fault):
+    (tmp_path / "bits.csv").write_text(text)
+    with pytest.raises(UserError, match=fault) as error:
+        read_table(tmp_path / "bits.csv", BITS)
+    assert "\n" not in str(error.value)

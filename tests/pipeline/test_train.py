@@ -1,0 +1,71 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from fedmpq.engine.results import FILES
+from fedmpq.errors import UserError
+from pipeline.train import holds_results
+
+
+@pytest.fixture
+def cell():
+    return SimpleNamespace(fingerprint="abc", flat_parameters={"training.rounds": 3, "lambda": 0.1})
+
+
+def write(folder, fingerprint="abc", **changes):
+    parameters = {"training.rounds": 3, "lambda": 0.1} | changes
+    accuracy = {"mean": 0.5, "std": None, "seed-0": 0.5}
+    run = {
+        "experiment": "digits",
+        "algorithm": "fedmpq",
+        "alpha": 0.5,
+        "seeds": [0],
+        "rounds": 3,
+        "final_accuracy": accuracy,
+        "best_accuracy": accuracy,
+        "average_bits": {"given": 3, "left": 3},
+        "bytes_per_client_and_round": {"uplink": 1, "downlink": 1, "nominal": 1},
+        "seconds_per_round": 1,
+        "hardware": {},
+        "parameters": parameters,
+        "partition": {"seed-0": "0"},
+        "fingerprint": fingerprint,
+    }
+    for name in FILES:
+        (folder / name).write_text(json.dumps(run) if name == "run.json" else "")
+
+
+def test_the_same_training_is_done(cell, tmp_path):
+    assert not holds_results(cell, tmp_path)
+    write(tmp_path)
+    assert holds_results(cell, tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["metrics.json", "rounds.csv", "bits.csv"])
+def test_with_a_file_lost_it_is_not(cell, tmp_path, lost):
+    write(tmp_path)
+    (tmp_path / lost).unlink()
+    assert not holds_results(cell, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"lambda": 0.3}, "lambda 0.3 -> 0.1"),
+        ({"training.rounds": 9, "epsilon": 1}, "epsilon 1 -> None, training.rounds 9 -> 3"),
+        ({}, "the code, the partition or the arithmetic"),
+    ],
+)
+def test_results_of_other_parameters_are_kept(cell, tmp_path, changes, difference):
+    write(tmp_path, "other", **changes)
+    with pytest.raises(UserError, match=rf"\({difference}\); name another --out, or --overwrite$"):
+        holds_results(cell, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": "abc"}'])
+def test_damaged_results_are_named(cell, tmp_path, content):
+    write(tmp_path)
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json is broken: .*, or replace it with --overwrite$"):
+        holds_results(cell, tmp_path)
