@@ -26,6 +26,7 @@ def folder(request, tmp_path):
         precision="float32",
         flat_parameters={"lambda": 0.1, "model.budgets": [2.0, 8.0], "model.activation_bits": None},
         partition_hash=str,
+        setup=lambda seed: None,
         fingerprint="f",
     )
     histories = []
