@@ -1,7 +1,6 @@
 """Runs on a Ray cluster of two nodes of one processor each, on this machine."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import tiny
@@ -11,12 +10,11 @@ from fedmpq.config import Execution
 from fedmpq.engine.executors import Sequential, build_executor
 from fedmpq.engine.method import SOURCE
 from fedmpq.errors import UserError
-from fedmpq.federated.tasks import EvaluateTask
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from fedmpq.engine.ray_executor import Actor, Briefing  # noqa: E402
+from fedmpq.engine.ray_executor import Actor, brief, connect  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +29,7 @@ def cluster(tmp_path_factory):
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
     yield cluster
+    ray.shutdown()  # Where a test has failed.
     cluster.shutdown()
 
 
@@ -52,9 +51,9 @@ def test_a_cluster_of_two_nodes_gives_the_same_bytes_as_one_after_another(data, 
 
 def test_a_worker_of_other_code_ends_the_run_with_a_line_that_names_both_folders(data):
     setup = tiny.setup(data, "fp32")
-    briefing = replace(Briefing.of(setup), place="elsewhere:/there/src")
-    assert isinstance(Actor(briefing).run(EvaluateTask(1, b"", 0, False)), RuntimeError)  # What it got is no message.
-    other = Actor(replace(briefing, digest="of other files", setup=b"unreadable")).run(None)
+    message, code, digest, _ = brief(setup)
+    assert isinstance(Actor((message, code, digest, "elsewhere")).run(b"no task"), RuntimeError)  # It has a worker.
+    other = Actor((b"unreadable", code, "of other files", "elsewhere:/there/src")).run(None)
     assert isinstance(other, UserError)
     assert re.fullmatch(rf"the code of a worker, in \S+:{SOURCE}, differs .*, in elsewhere:/there/src", str(other))
 
@@ -63,3 +62,12 @@ def test_no_cluster_at_the_address(data):
     setup = tiny.setup(data, "fedmpq")
     with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         build_executor(Execution(executor="ray", ray_address="127.0.0.1:1"), setup)
+
+
+def test_a_cluster_that_refuses_is_a_line(monkeypatch):
+    def refuse(**cluster):
+        raise ConnectionError("Failed to connect") from RuntimeError("Traceback:\n ..\nno token\n")
+
+    monkeypatch.setattr(ray, "init", refuse)  # Ray itself would try for a while.
+    with pytest.raises(UserError, match=r"no Ray cluster here: no token$"):
+        connect(None, 1)

@@ -32,7 +32,7 @@ def new_worker(setup: Setup) -> Any:
 
 
 def carrier(build: Callable[[Any], Any], argument: Any) -> Callable[[Task], Any]:
-    """What carries out tasks with the worker that `build` makes of `argument`; each has its error if that fails."""
+    """What carries out tasks with the worker that `build` makes of `argument`, or says of each why there is none."""
     worker = carry_out(build, argument)
     return (lambda task: worker) if isinstance(worker, Exception) else lambda task: carry_out(worker.run, task)
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from fedmpq.engine.method import SOURCE, code_digest
@@ -25,6 +24,10 @@ try:
 except ImportError as error:
     raise UserError("execution.executor: ray is not installed; install it with: pip install 'fedmpq[ray]'") from error
 
+Briefing = tuple[bytes, tuple[str, str], str, str]
+"""Setup of a run, pickled by itself since other code might not be able to read it; algorithm and network, which name
+the files of the method; their digest; where they are."""
+
 
 class Ray(Pool):
     """Actors of an existing cluster, or of one that is started on this machine."""
@@ -38,22 +41,16 @@ class Ray(Pool):
             address: of the cluster's head, e.g. `10.0.0.1:6379`; None: start one here.
 
         Raises:
-            UserError: there is no cluster at `address`.
+            UserError: there is no cluster at `address`, or it refuses.
         """
         self.owner = not ray.is_initialized()
         if self.owner:
-            here = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-            start = {"address": reachable(address)} if address else here
-            ray.init(**start, logging_level=logging.ERROR, log_to_driver=False)
+            connect(address, workers)
         count = min(workers, int(ray.cluster_resources().get("CPU", 1)))
         gpus = ray.cluster_resources().get("GPU", 0) if setup.device.type == "cuda" else 0
-        self.actor = ray.remote(
-            num_cpus=1,
-            num_gpus=min(1, gpus / count),
-            max_restarts=0,
-            runtime_env={"env_vars": {"PYTHONPATH": search_path()}},
-        )(Actor)
-        self.briefing = Briefing.of(setup)
+        environment = {"env_vars": {"PYTHONPATH": search_path()}}
+        options = {"num_cpus": 1, "num_gpus": min(1, gpus / count), "max_restarts": 0, "runtime_env": environment}
+        self.actor, self.briefing = ray.remote(**options)(Actor), brief(setup)
         super().__init__(setup, count)
 
     def _start(self) -> Any:
@@ -80,56 +77,48 @@ class Ray(Pool):
             ray.shutdown()
 
 
-def reachable(address: str) -> str:
-    """`address` (host:port), if something listens there: Ray itself would try for minutes.
+def connect(address: str | None, workers: int) -> None:
+    """Join the cluster at `address`, or start one for `workers` here.
 
     Raises:
-        UserError: nothing does.
+        UserError: there is none, or it refuses.
     """
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError) as error:
-        raise UserError(f"execution.ray_address: no Ray cluster at {address} ({error}); allowed: host:port") from error
-    return address
+        if address:  # Ray itself would try for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        here = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        ray.init(**({"address": address} if address else here), logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[-1]
+        place = f"at {address} ({reason}); allowed: host:port" if address else f"here: {reason}"
+        raise UserError(f"execution.ray_address: no Ray cluster {place}") from error
 
 
-@dataclass(frozen=True)
-class Briefing:
-    """What a worker on another machine begins with."""
+def brief(setup: Setup) -> Briefing:
+    """What tells a worker of the run and of this process's code."""
+    code = setup.experiment.algorithm(setup.algorithm_name).of, setup.experiment.model.network
+    return pickle.dumps(setup), code, code_digest(*code), f"{socket.gethostname()}:{SOURCE}"
 
-    setup: bytes
-    """Pickled by itself: other code might not be able to read it."""
-    code: tuple[str, str]
-    """Algorithm and network, which name the files of the method."""
-    digest: str
-    """Of these files."""
-    place: str
-    """Where they are."""
 
-    @classmethod
-    def of(cls, setup: Setup) -> "Briefing":
-        """The briefing by this process's code."""
-        code = setup.experiment.algorithm(setup.algorithm_name).of, setup.experiment.model.network
-        return cls(pickle.dumps(setup), code, code_digest(*code), f"{socket.gethostname()}:{SOURCE}")
+def briefed_worker(briefing: Briefing) -> Any:
+    """The worker for a run.
 
-    def worker(self) -> Any:
-        """The worker that carries out the tasks of the run.
-
-        Raises:
-            UserError: the code here is another.
-        """
-        if code_digest(*self.code) != self.digest:
-            here = f"{socket.gethostname()}:{SOURCE}"
-            raise UserError(f"the code of a worker, in {here}, differs from that of the run, in {self.place}")
-        return new_worker(pickle.loads(self.setup))
+    Raises:
+        UserError: the code here is another than that of the run.
+    """
+    setup, code, digest, place = briefing
+    if code_digest(*code) != digest:
+        here = f"{socket.gethostname()}:{SOURCE}"
+        raise UserError(f"the code of a worker, in {here}, differs from that of the run, in {place}")
+    return new_worker(pickle.loads(setup))
 
 
 class Actor:
     """A worker in a process of Ray's."""
 
     def __init__(self, briefing: Briefing):
-        self.carry_out = carrier(Briefing.worker, briefing)
+        self.carry_out = carrier(briefed_worker, briefing)
 
     def run(self, task: Task) -> Any:
         """See `carry_out`."""
