@@ -45,7 +45,7 @@ lint: $(DONE)  ## Check style and format
 
 clean:  ## Remove what `make repro` makes again in minutes; keep .venv, raw data, checkpoints, MLflow
 	rm -rf data/prepared data/partitions results/digits reports/digits dvc_plots .pytest_cache .ruff_cache .hypothesis
-	find pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # `complete` names the folder in which the environment was made, for it does not survive a move. While
 # `incomplete` stands, an installation was cut off: it is never built upon.
