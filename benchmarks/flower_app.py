@@ -28,8 +28,7 @@ SETTINGS = json.loads(Path("params.yaml").read_text())["bench"]
 TRAINING, CLIENTS = SETTINGS["training"], SETTINGS["partition"]["clients"]
 DATA, PARTITION = Path("data/prepared/bench").resolve(), Path("data/partitions/bench/alpha-0.5/seed-0.npz").resolve()
 META = json.loads((DATA / "meta.json").read_text())
-client_app = ClientApp()
-server_app = ServerApp()
+client_app, server_app = ClientApp(), ServerApp()
 
 
 def network(arrays: ArrayRecord | None = None) -> torch.nn.Module:
@@ -90,5 +89,6 @@ def serve(grid: Grid, context: Context) -> None:
 
 
 if __name__ == "__main__":
-    backend = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": int(sys.argv[1])}}
+    ray = {"num_cpus": int(sys.argv[1]), "address": "local"}  # Never a cluster that happens to run here.
+    backend = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": ray}
     run_simulation(server_app, client_app, CLIENTS, backend_config=backend)

@@ -24,7 +24,7 @@ COMPARE = {"x": operator.truediv, "%": lambda measured, against: 100 * measured 
 PAUSE = 20
 """A look at the memory costs milliseconds of a core: nothing is looked at for so many times as long."""
 LIMIT = 900
-"""Seconds after which a command hangs (as Flower does where Ray fails to start) and is killed."""
+"""Seconds after which a command hangs, as Flower does once Ray has failed, and is killed."""
 Rows = Iterator[dict[str, Any]]
 
 
