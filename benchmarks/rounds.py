@@ -1,107 +1,99 @@
-"""A whole round, with evaluation, logging and checkpoint, beside what its images cost at least."""
+"""Whole trainings: a round beside what its images cost at least, the start-up, and the memory."""
 
+import multiprocessing
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median
 
-import torch
-from fedmpq.engine.training import SeedRun
-
-from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Samples, efficiency, seconds, share
-from benchmarks.project import Project, Scale, Workspace
-from benchmarks.steps import Plain
-from fedmpq.engine.checkpoint import Checkpoint, CheckpointFolder
-from fedmpq.engine.hardware import available_cores, resolve_precision
+from benchmarks.core import Plain
+from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Rows, alternate, seconds, start, watch
+from benchmarks.project import Scale, make, train
+from fedmpq.config import Execution
+from fedmpq.engine import processes
+from fedmpq.engine.hardware import available_cores
+from fedmpq.engine.seed_run import SeedRun
 from fedmpq.tracking import Run, Training, round_metrics
 
-ROUND = Benchmark(
-    "round",
-    "a whole round of 10 clients with evaluation and logging, all cores",
-    "images x plain step time / cores",
-    efficiency,
-    AT_LEAST,
-    85,
-    "%",
-)
-LOGGING = Benchmark("logging", "MLflow and files per round", "the round", share, AT_MOST, 2, "%")
+OURS = "a whole round of 10 clients with evaluation and logging, all cores"
+STARTED = "start-up of pipeline.train to the end of a round of one step"
+ROUND = Benchmark("round", "images x plain step time / cores", OURS, AT_LEAST, 85, "%")
+LOGGING = Benchmark("logging", "MLflow and files per round", "the round", AT_MOST, 2, "%")
+START = Benchmark("start", STARTED, "import torch, lightning", AT_MOST, 2, "s")
+MEMORY = Benchmark("memory", "peak memory, 1,000 clients of which 10 train", "10 clients", AT_MOST, 1.1, "x")
+ENDED = r"\bround \d"
+"""In the line that a training prints after each round."""
 PLAIN_STEPS = 6
-"""Plain steps, and plain evaluations, between two rounds."""
+"""Plain steps, and plain evaluations, of which the time is the median."""
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round, in seconds."""
-
-    total: float
-    logging: float
-    """Of it, in MLflow and in writing the checkpoint."""
+def on_one_core(scale: Scale, precision: str = "auto") -> float:
+    """Seconds that plain steps on the images of a round take, and plain evaluation of those to test on."""
+    plain = Plain(scale, precision)
+    train, test = (median(seconds(action) for _ in range(PLAIN_STEPS)) for action in (plain.step, plain.evaluate))
+    return (scale.clients * scale.images * train + scale.test_images * test) / scale.batch
 
 
-class TimedFolder(CheckpointFolder):
-    """Checkpoints whose writing is timed."""
-
-    seconds = 0.0
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint."""
-        self.seconds += seconds(lambda: super(TimedFolder, self).save(checkpoint))
+def on_all_cores(scale: Scale, precision: str) -> float:
+    """The same divided among all cores, which work at the same time and so slow each other."""
+    cores, context = available_cores(), multiprocessing.get_context("spawn")
+    with context.Pool(cores, initializer=context.Barrier(cores).wait) as pool:
+        return fmean(pool.starmap(on_one_core, [(scale, precision)] * cores, chunksize=1)) / cores
 
 
-def rounds(project: Project, algorithm: str, between: Callable[[], Any]) -> Iterator[Round]:
-    """Run what `pipeline.train` runs; `between` is called after each round, when the workers have nothing to do."""
-    cell = project.cell(algorithm)
-    run = SeedRun(cell, 0)
-    run.folder = folder = TimedFolder(run.folder.folder)
+def trained(folder: Path, scale: Scale, algorithm: str) -> list[tuple[float, ...]]:
+    """Run what `pipeline.train` runs, with plain steps after each round; the first does not count.
+
+    Returns:
+        Seconds of the rounds, those of them outside the federation's own work, and the least that a round takes. A
+        checkpoint is written when the next round begins, and counted there.
+    """
+    processes.start_importing()  # As `pipeline.train` does.
+    cell, found = make(folder / f"rounds-{algorithm}", scale, algorithm), []
     training = Training(cell.name, algorithm, cell.alpha_label, 0, cell.flat_parameters)
-    with Run(project.root, training) as tracked:
+    with Run(cell.root, training) as tracked:
         started = time.perf_counter()
-        for row, bits in run.rounds(project.parameters.execution):
-            logged = seconds(lambda row=row, bits=bits: tracked.log_round(round_metrics(row, bits), row["round"]))
-            # The checkpoint of this round is written when the next one begins; that of the one before is in it.
-            yield Round(time.perf_counter() - started, logged + folder.seconds)
-            between()
-            folder.seconds, started = 0.0, time.perf_counter()
+        for row, bits in SeedRun(cell, 0).rounds(Execution()):
+            tracked.log_round(round_metrics(row, bits), row["round"])
+            total = time.perf_counter() - started
+            found.append((total, total - row["seconds"], on_one_core(scale) / available_cores()))
+            started = time.perf_counter()
+    return list(zip(*found[1:], strict=True))
 
 
-class Ideal:
-    """What the images of a round cost at least: plain steps on one thread, measured between the rounds."""
-
-    def __init__(self, scale: Scale, precision: str):
-        self.scale = scale
-        self.training = Plain(scale, precision)
-        self.evaluation = Plain(scale, "float32")
-        self.rounds: list[float] = []
-
-    def sample(self) -> None:
-        """Measure once more."""
-        scale = self.scale
-        train, test = (
-            sorted(seconds(action) for _ in range(PLAIN_STEPS))[PLAIN_STEPS // 2]
-            for action in (self.training.step, self.evaluation.evaluate)
-        )
-        images = scale.clients * scale.images * train + scale.test_images * test
-        self.rounds.append(images / scale.batch / available_cores())
-
-
-def measured(workspace: Workspace, algorithm: str) -> tuple[list[Round], list[float]]:
-    """The rounds but for the first, and the ideals measured around them."""
-    ideal = Ideal(workspace.scale, resolve_precision("auto", torch.device("cpu")))
-    ideal.sample()
-    found = list(rounds(workspace.project(f"rounds-{algorithm}"), algorithm, ideal.sample))
-    return found[1:], ideal.rounds[1:]
-
-
-def measure(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """The two rows, of FP32, whose step is the plain one; the note has FedMPQ's."""
-    (own, own_ideal), (found, ideal) = (measured(workspace, algorithm) for algorithm in ("fedmpq", "fp32"))
-    fedmpq = ROUND.result(Samples([r.total for r in own], "s"), Samples(own_ideal, "s"))
-    scale = workspace.scale
+def rounds(folder: Path, scale: Scale) -> Rows:
+    """The rows on a round of FP32, whose step is the plain one; the note has FedMPQ's."""
+    (own, _, own_least), (total, logging, least) = (trained(folder, scale, name) for name in ("fedmpq", "fp32"))
     note = (
-        f"FP32, {scale.clients} x {scale.images} training images, once, divided at alpha 0.5;"
-        f" {scale.test_images} test images, counted at the time of a plain forward pass in float32,"
-        f" in which they are evaluated. FedMPQ with its dearer step: {fedmpq['value']:.0f} %"
+        f"FP32, {scale.clients} x {scale.images} training images, once, divided at alpha 0.5; {scale.test_images} test"
+        " images, counted at the time of a plain forward pass in float32, in which they are evaluated. FedMPQ with its"
+        f" dearer step: {ROUND.row(own_least, own, '')['value']:.0f} %"
     )
-    totals = Samples([r.total for r in found], "s")
-    yield ROUND.result(totals, Samples(ideal, "s"), note)
-    yield LOGGING.result(Samples([r.logging for r in found], "s"), totals, "one call of MLflow, one checkpoint")
+    yield ROUND.row(least, total, note)
+    yield LOGGING.row(logging, total, "all of a round but the federation's own work")
+
+
+def start_up(folder: Path, scale: Scale) -> Rows:
+    """The row on the start-up."""
+    one_step = replace(scale, clients=1, images=scale.batch, test_images=scale.batch, rounds=1)
+    cell = make(folder / "start", one_step, "fedmpq")
+    imports = [sys.executable, "-c", "import torch, lightning; print('imported', flush=True)"]
+    found = alternate(
+        lambda: watch(train(cell)).times(ENDED)[0],
+        lambda: watch(start(imports, cell.root)).times("imported")[0],
+        times=scale.repeats,
+    )
+    yield START.row(*found, "FedMPQ, MLflow's database is there")
+
+
+def memory(folder: Path, scale: Scale) -> Rows:
+    """The row on memory: clients hold equally many images, so the data set grows with them."""
+    few = replace(scale, images=scale.batch, rounds=2)
+    many = replace(few, clients=100 * few.clients)
+    cells = (
+        make(folder / "many-clients", many, "fedmpq", {"participation.share": 0.01}, alike=True),
+        make(folder / "few-clients", few, "fedmpq", alike=True),
+    )
+    found = alternate(*(lambda cell=cell: watch(train(cell)).peak for cell in cells), times=min(3, scale.repeats))
+    yield MEMORY.row(*found, f"all processes together; each client holds {scale.batch} images, 2 rounds", "MiB")

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-_PLACES = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", ".")]
+_PLACES = [str((Path(__file__).resolve().parents[1] / folder).resolve()) for folder in ("src", ".")]
 sys.path[:0] = _PLACES
 os.environ["PYTHONPATH"] = os.pathsep.join([*_PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])
 

@@ -5,7 +5,6 @@ goes on; once all trials have come to an end, it only shows what was found.
 """
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from fedmpq.config import parse_overrides
+from fedmpq.engine.inputs import arrays
 from fedmpq.engine.method import code_digest
 from fedmpq.errors import UserError
 from fedmpq.files import replacing, sha256
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     parameters = command.parameters(parse_overrides(options.set, "tune"))
     space = Space(parameters, options.experiment)
-    objective = Objective(space, prepared(space), parameters.execution)
+    objective = Objective(space, arrays(command.ROOT, space.name, space.base.data), parameters.execution)
     studies = command.ROOT / "checkpoints" / "tuning" / space.name
     with opened(studies, space, identity(objective), options.new) as study:
         print(f"{space.name}: {study.settled} of {space.tune.trials} trials are there", flush=True)
@@ -48,30 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
         publish(study)
 
 
-def prepared(space: Space) -> Path:
-    """The folder of the experiment's arrays, made by stage `prepare` if they are not there or of other parameters."""
-    folder, data = command.ROOT / "data" / "prepared" / space.name, space.base.data
-    meta = json.loads((folder / "meta.json").read_text()) if folder.exists() else {"data": None}
-    if meta["data"] != data.source or data.image_size not in (None, meta["image_size"]):
-        from pipeline import prepare
-
-        prepare.main(["--experiment", space.name])
-    return folder
-
-
 def identity(objective: Objective) -> dict[str, Any]:
     """What all trials of a study have in common, by name: the search, and all else that determines a trial."""
     space, setup = objective.space, objective.setups({})[0]
     searched = {f"tune.search.{key}": str(dimension) for key, dimension in space.search.items()}
     arithmetic = {"device": setup.device.type, "precision as resolved": setup.precision}
-    arrays = sha256(*(objective.data / f"train_{kind}.npy" for kind in ("images", "labels")))
-    return searched | space.fixed | arithmetic | {"training arrays": arrays[:16]}
+    digest = sha256(*(objective.data / f"train_{kind}.npy" for kind in ("images", "labels")))
+    return searched | space.fixed | arithmetic | {"training arrays": digest[:16]}
 
 
 def run(study: Study, objective: Objective) -> None:
     """Run the trials that are left, with a line and a run in MLflow for each."""
     space, before, started = study.space, study.settled, time.monotonic()
-    code = code_digest(command.ROOT, space.tune.algorithm, space.base.model.network)
+    code = code_digest(space.base.algorithm(space.tune.algorithm).of, space.base.model.network)
     if code != study.optuna.user_attrs.get("code", code):
         print("warning: the code that trains has changed since the last trial; to begin anew: NEW=1", file=sys.stderr)
     study.optuna.set_user_attr("code", code)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import transformer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import findfont, get_font
+from networks import transformer
 
 from fedmpq.engine.results import BITS, read_table
 from fedmpq.reporting import figures, fonts, report

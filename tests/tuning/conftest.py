@@ -38,6 +38,8 @@ def write_arrays(folder):
         np.save(folder / f"{part}_labels.npy", labels)
     meta = {"data": "tiny", "classes": ["red", "green", "blue"], "image_size": 8, "train": 90, "test": 30}
     (folder / "meta.json").write_text(json.dumps(meta | {"mean": [0.3] * 3, "std": [0.1] * 3}))
+    made_with = {"source": "tiny", "image_column": None, "label_column": None, "image_size": None}
+    (folder / "made-with.json").write_text(json.dumps(made_with))
 
 
 class Project:
@@ -48,6 +50,7 @@ class Project:
         self.file = root / "params.yaml"
         self.tables = root / "reports" / "digits" / "tuning"
         shutil.copytree(REPO / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "src").symlink_to(REPO / "src")
         shutil.copy(REPO / "params.yaml", self.file)
         write_arrays(root / "data" / "prepared" / "digits")
         self.configure(digits=EXPERIMENT, execution={"executor": "sequential"}, tune=TUNE)

@@ -1,5 +1,5 @@
-import difflib
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,8 @@ def path(tmp_path):
 
 def difference(before, after):
     """Lines that were removed and added, with their indentation."""
-    lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
-    return [line[2:] for line in lines if line[0] == "-"], [line[2:] for line in lines if line[0] == "+"]
+    old, new = (Counter(text.splitlines()) for text in (before, after))
+    return list((old - new).elements()), list((new - old).elements())
 
 
 def test_values_land_in_the_experiment_and_nothing_else_changes(path):
@@ -50,12 +50,13 @@ def test_values_land_in_the_experiment_and_nothing_else_changes(path):
 @pytest.mark.parametrize("name", ["digits", "cifar10", "tiny-imagenet"])
 def test_a_key_that_is_inherited_gets_a_line_below_its_group(path, name):
     before = path.read_text()
-    for key in ("lambda", "epsilon", "min_bits"):  # One after another: the last group of a section has a comment below.
-        apply(path, name, {f"pruning.{key}": 2 if key == "min_bits" else 0.5})
+    # One after another: the last group of a section has a comment below.
+    for key, value in (("quantizer", "normal"), ("aggregation", "weights")):
+        apply(path, name, {f"uveqfed.{key}": value})
     lines = path.read_text().splitlines()
-    start = lines.index("  pruning:", lines.index(f"{name}:"))
-    own = ["    <<: *pruning", "    min_bits: 2", "    epsilon: 0.5", "    lambda: 0.5"]
-    assert lines[start + 1 : start + 5] == own
+    start = lines.index("  uveqfed:", lines.index(f"{name}:"))
+    own = ["    <<: *uveqfed", "    aggregation: weights", "    quantizer: normal"]
+    assert lines[start + 1 : start + 4] == own
     assert difference(before, path.read_text())[0] == []
 
 

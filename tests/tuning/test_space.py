@@ -80,7 +80,7 @@ def test_any_kind_of_parameter_can_be_searched(project):
     assert space.suggest(optuna.trial.FixedTrial(values)) == values
     tried = space.experiment(values)
     assert (tried.training.lr, tried.training.local_epochs) == (0.5, 2)
-    assert (tried.fedmpq.aggregation, tried.model.activation_bits) == ("updates", 4)
+    assert (tried.algorithm("fedmpq").aggregation, tried.model.activation_bits) == ("updates", 4)
     assert not values.keys() & space.fixed.keys()
     assert {"fedmpq.lambda", "partition.seeds", "data.validation", "training.rounds"} <= space.fixed.keys()
 
@@ -88,7 +88,7 @@ def test_any_kind_of_parameter_can_be_searched(project):
 def test_overrides_shorten_trials_and_nothing_else(project):
     space = project.space(overrides={"digits": {"training.rounds": 2, "partition.seeds": [5]}})
     tried, whole = space.experiment({"fedmpq.lambda": 3.0}), load_parameters(project.file)
-    assert (tried.training.rounds, tried.partition.seeds, tried.fedmpq.lambda_) == (2, [5], 3.0)
+    assert (tried.training.rounds, tried.partition.seeds, tried.algorithm("fedmpq").lambda_) == (2, [5], 3.0)
     assert tried == whole.varied("digits", {"training.rounds": 2, "partition.seeds": [5], "fedmpq.lambda": 3.0})
 
 

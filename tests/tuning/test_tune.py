@@ -140,13 +140,13 @@ def test_best_values_are_applied_and_load(here, capsys):
     try:
         for number, kept in best.items():
             tune_apply.main(["--experiment", "digits", "--trial", str(number)])
-            found = load_parameters(here.file).experiment("digits").fedmpq
+            found = load_parameters(here.file).experiment("digits").algorithm("fedmpq")
             assert {"fedmpq.lambda": found.lambda_, "fedmpq.epsilon": found.epsilon} == kept["values"]
         tune_apply.main([])
         capsys.readouterr()
         tune_apply.main([])
         assert "already" in capsys.readouterr().out
-        found = load_parameters(here.file).experiment("digits").fedmpq
+        found = load_parameters(here.file).experiment("digits").algorithm("fedmpq")
         assert (found.lambda_, found.epsilon) == tuple(next(iter(best.values()))["values"].values())
         tune.main([])  # the values that are searched do not make it another study
         assert "3 of 3 trials are there" in capsys.readouterr().out

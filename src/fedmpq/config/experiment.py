@@ -193,12 +193,12 @@ class Experiment(Settings):
 
     def flat(self, algorithm: str) -> dict[str, Any]:
         """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
-        tree = self.tree()
+        quantizer, tree = self.quantizer(algorithm), self.tree()
         shared = {f"{group}.{key}": value for group in GROUPS for key, value in tree[group].items()}
         for key in ("data.validation", "partition.seeds"):
             del shared[key]
         own = {key: value for key, value in tree[algorithm].items() if key != "quantizer"}
-        return shared | {"model.quantizer": self.quantizer(algorithm)} | own
+        return shared | {"model.quantizer": quantizer} | own
 
 
 def _algorithm(name: str, section: Any) -> str | None:

@@ -35,7 +35,7 @@ def arrays(root: Path, name: str, data: DataSettings) -> Path:
         UserError: they are not there and cannot be made: see `open_source` and `prepare`.
     """
     stage, raw = root / "data/prepared" / name, _above_raw(root, data.source) / "raw" / data.source
-    return _found(stage, root, _arrays_record(data), lambda to: make_arrays(root, data, to), raw)
+    return _found(stage, root, arrays_record(data), lambda to: make_arrays(root, data, to), raw)
 
 
 def partitions(root: Path, name: str, experiment: Experiment, alpha: float, label: str, data: Path) -> Path:
@@ -61,7 +61,7 @@ def make_arrays(root: Path, data: DataSettings, folder: Path) -> str:
     above = _above_raw(root, data.source)
     source = open_source(data.source, above / "raw", above / "downloads", data.image_column, data.label_column)
     prepare(data.source, source, data.image_size, folder)
-    write_json(folder / RECORD, _arrays_record(data))
+    write_json(folder / RECORD, arrays_record(data))
     sizes = f"{len(source.train.labels)} training and {len(source.test.labels)} test images"
     return f"{sizes} of {len(source.classes)} classes, from {source.description}"
 
@@ -103,7 +103,8 @@ def make_partitions(experiment: Experiment, alpha: float, data: Path, folder: Pa
     return float(np.median(typical))
 
 
-def _arrays_record(data: DataSettings) -> Record:
+def arrays_record(data: DataSettings) -> Record:
+    """What prepared arrays are made with."""
     return data.model_dump(include={"source", "image_column", "label_column", "image_size"})
 
 
