@@ -2,9 +2,8 @@
 
 import tracemalloc
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from letters import LAYOUT, REST, START, WEIGHTS, message, resealed, sealed
 
 from fedmpq.federated.messages import HEADER, Kind, RejectedMessage, decode_answer, encode
@@ -15,10 +14,13 @@ SAMPLES = 7
 SENT = {bits: message(bits, kind=Kind.DOWNLINK, samples=0, loss=0.0) for bits in ((2, 4, 8), (3, 3, 1), None)}
 ANSWERS = {bits: encode(message(bits), LAYOUT) for bits in SENT}
 LENGTH = max(map(len, ANSWERS.values()))
-PLACES = st.integers(0, LENGTH)
 
-fuzzed = settings(max_examples=CASES, suppress_health_check=list(HealthCheck), deadline=None)
-widths = st.sampled_from(list(SENT))
+
+@pytest.fixture
+def cases():
+    """For each case of a kind a generator, and the bit-widths of the message that is damaged."""
+    generators = map(np.random.default_rng, range(CASES))
+    return [(generator, list(SENT)[generator.integers(len(SENT))]) for generator in generators]
 
 
 def receive(bits, data):
@@ -55,46 +57,40 @@ def test_what_is_not_damaged_is_accepted(bits):
     assert receive(bits, ANSWERS[bits]).bits == bits
 
 
-@fuzzed
-@given(widths, st.lists(st.tuples(PLACES, st.integers(0, 7)), min_size=1, max_size=8))
-def test_flipped_bits(bits, flips):
-    damaged = bytearray(ANSWERS[bits])
-    for place, bit in flips:
-        damaged[place % len(damaged)] ^= 1 << bit
-    check(bits, bytes(damaged))
+def test_flipped_bits(cases):
+    for generator, bits in cases:
+        damaged = bytearray(ANSWERS[bits])
+        for place in generator.integers(len(damaged), size=generator.integers(1, 9)):
+            damaged[place] ^= 1 << int(generator.integers(8))
+        check(bits, bytes(damaged))
 
 
-@fuzzed
-@given(widths, PLACES, st.binary(max_size=20))
-def test_truncations_and_other_ends(bits, length, end):
-    check(bits, ANSWERS[bits][:length] + end)
+def test_truncations_and_other_ends(cases):
+    for generator, bits in cases:
+        check(bits, ANSWERS[bits][: generator.integers(LENGTH + 1)] + generator.bytes(generator.integers(21)))
 
 
-@fuzzed
-@given(widths, widths, st.lists(PLACES, min_size=4, max_size=4))
-def test_swapped_sections(bits, other, places):
-    own, foreign = ANSWERS[bits], ANSWERS[other]
-    first, second, third, fourth = sorted(places)
-    check(bits, own[:first] + own[second:third] + own[first:second] + foreign[third:fourth] + own[fourth:])
+def test_swapped_sections(cases):
+    for generator, bits in cases:
+        own, foreign = ANSWERS[bits], ANSWERS[list(SENT)[generator.integers(len(SENT))]]
+        first, second, third, fourth = sorted(generator.integers(LENGTH + 1, size=4))
+        check(bits, own[:first] + own[second:third] + own[first:second] + foreign[third:fourth] + own[fourth:])
 
 
-@fuzzed
-@given(
-    widths,
-    st.fixed_dictionaries(
-        {"length": st.integers(0, 2**64 - 1) | st.sampled_from([len(answer) - START for answer in ANSWERS.values()])},
-        optional={"samples": st.integers(0, 2**32 - 1), "quantized": st.integers(0, 255)},
-    ),
-    st.binary(max_size=3),
-)
-def test_lengths_that_lie(bits, lies, new_widths):
-    own = ANSWERS[bits]
-    lying = resealed(own[:START] + new_widths + own[START + len(new_widths) :], **lies)
-    tracemalloc.start()
-    try:
-        accepted = receive(bits, lying)
-        taken = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert accepted is None or lies["length"] == len(own) - START
-    assert taken < 100_000
+def test_lengths_that_lie(cases):
+    lengths = [0, 1, 2**63, 2**64 - 1, *(len(answer) - START for answer in ANSWERS.values())]
+    for generator, bits in cases:
+        own, widths = ANSWERS[bits], generator.bytes(generator.integers(4))
+        drawn = int(generator.integers(2**64, dtype=np.uint64))
+        length = (lengths + [drawn] * 4)[generator.integers(len(lengths) + 4)]
+        others = {"samples": int(generator.integers(2**32)), "quantized": int(generator.integers(256))}
+        lies = {name: value for name, value in others.items() if generator.integers(2)}
+        lying = resealed(own[:START] + widths + own[START + len(widths) :], length=length, **lies)
+        tracemalloc.start()
+        try:
+            accepted = receive(bits, lying)
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert accepted is None or length == len(own) - START
+        assert taken < 100_000

@@ -193,11 +193,9 @@ def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, file, stale):
         assert clone.stale() == stale
 
 
-def test_the_same_seed_gives_the_same_results_and_another_one_differs(clone, first):
-    before = clone.results("fedmpq")
-    clone.repro("--force", "--single-item", "train@digits-fedmpq-0.5")
-    assert clone.results("fedmpq") == before
-    losses = {seed: [row["test_loss"] for row in before[0] if row["seed"] == seed] for seed in ("0", "1")}
+def test_another_seed_gives_other_results(clone, first):
+    rows, _ = clone.results("fedmpq")
+    losses = {seed: [row["test_loss"] for row in rows if row["seed"] == seed] for seed in ("0", "1")}
     assert losses["0"] != losses["1"]
 
 
@@ -239,9 +237,11 @@ def test_only_what_depends_on_a_change_runs_again(clone, first):
     ],
 )
 def test_only_what_uses_a_file_is_made_anew(clone, first, file, trained):
+    before = clone.results("fedmpq")
     with changed(clone.folder / file):
         ran, _, _ = clone.repro(*sorted(CELLS))
         assert ran == {"inputs@digits"} | trained
+    assert clone.results("fedmpq") == before  # The change was a comment.
 
 
 def test_an_experiment_in_a_copy_is_compared_and_logged_here(clone, first, here):

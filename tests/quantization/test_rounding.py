@@ -34,7 +34,7 @@ def travelled(kind, vector, bits, scale, key):
 @pytest.mark.parametrize("kind", RANGES)
 @pytest.mark.parametrize("bits", [(1, 1, 1), (2, 2, 2), BITS])
 def test_the_mean_over_many_draws_is_the_value(kind, bits):
-    vector, draws = values(), 3000
+    vector, draws = values(), 1000
     scale = scales(kind, vector, bits)
     found = torch.stack([travelled(kind, vector, bits, scale, key) for key in range(draws)])
     error = found.std(0) / math.sqrt(draws)

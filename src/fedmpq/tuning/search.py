@@ -15,6 +15,7 @@ from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial
 
 from fedmpq.config import Execution
+from fedmpq.engine import processes
 from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
 from fedmpq.tuning.space import Space
@@ -100,18 +101,15 @@ def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], No
 
 def _search_in_processes(study: Study, objective: Objective, check: Callable[[], None]) -> None:
     """Let several processes work at the file of the study, a ticket for each trial, until none is left."""
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    work, count = (objective, study.path, context.Semaphore(study.left)), min(study.space.tune.workers, study.left)
-    processes = running = [context.Process(target=_work, args=work, daemon=True) for _ in range(count)]
-    for process in processes:
-        process.start()
+    tickets, count = processes.CONTEXT.Semaphore(study.left), min(study.space.tune.workers, study.left)
+    started = running = [processes.start(_work, objective, study.path, tickets) for _ in range(count)]
     try:
         while running:
             wait([process.sentinel for process in running], POLL_SECONDS)
             running = [process for process in running if process.is_alive()]
             check()
     finally:
-        for process in processes:
+        for process in started:
             process.terminate()
             process.join()
 
