@@ -71,7 +71,9 @@ def client_step(plain: Plain, activation_bits: int | None) -> float:
         ActivationQuantizer(model, activation_bits)
     weights = layout.flatten(model).weights.split(layout.sizes)
     scales = torch.stack([scale_of(layer, BITS) for layer in weights])
-    client = LocalTraining(model, layout, experiment, (BITS,) * len(weights), scales, experiment.fedmpq.lambda_)
+    settings, bits = experiment.training, (BITS,) * len(weights)
+    strength = experiment.algorithm("fedmpq").lambda_
+    client = LocalTraining(model, layout, settings, experiment.quantizer("fedmpq"), bits, scales, strength)
     batches = DataLoader([(plain.images, plain.labels)] * scale.steps, batch_size=None)
     with quiet_lightning():
         fit = trainer(CPU, plain.precision, epochs=1).fit

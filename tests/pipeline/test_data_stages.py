@@ -55,7 +55,7 @@ def refused(stage, capsys):
 
 def test_both_stages_on_digits(project):
     root, configure = project
-    configure(data={"train_samples": 300}, partition={"seeds": [3, 4], "min_samples": 5})
+    configure(train_samples=300, seeds=[3, 4], min_samples=5)
     run(prepare)
     run(partition)
     dataset = Dataset.load(root / "data/prepared/digits")
@@ -87,14 +87,14 @@ def test_the_same_parameters_give_the_same_bytes(project):
 
 def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     root, configure = project
-    configure(alphas=[5], partition={"min_samples": 100, "max_redraws": 100})
+    configure(alphas=[5], min_samples=100, max_redraws=100)
     run(prepare)
     run(partition)
     folder = root / "data/partitions/digits"
     smallest = {a: np.diff(Partition.load(folder / f"alpha-{a}/seed-0.npz").offsets).min() for a in (0.1, 5)}
     assert smallest[0.1] < 100 <= smallest[5]
     before = contents(root / "data/partitions")
-    configure(alphas=[0.1], partition={"min_samples": 100, "max_redraws": 10})
+    configure(alphas=[0.1], min_samples=100, max_redraws=10)
     assert "alpha 0.1: in 11 draws none gave each of the 10 clients at least 100 images" in refused(partition, capsys)
     assert contents(root / "data/partitions") == before
 
