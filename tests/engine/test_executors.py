@@ -7,18 +7,11 @@ import tiny
 import torch
 
 from fedmpq.config import Execution
-from fedmpq.engine import processes
 from fedmpq.engine.executors import Processes, Sequential, build_executor
 from fedmpq.engine.hardware import available_cores
 from fedmpq.engine.history import History
 from fedmpq.errors import UserError
 from fedmpq.federated.server import Federation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _libraries():
-    """Imported once, by the process from which all workers are forked."""
-    processes.start_importing()
 
 
 def outcome(setup, executor, killing=False):

@@ -25,6 +25,7 @@ print(ours.recv())
 process.join()
 sys.exit(process.exitcode)
 """
+LIBRARIES = {True: "processes.start_importing()", False: "processes.CONTEXT.set_forkserver_preload([])"}
 MODULE = """
 def tell(connection):
     import json, sys, tempfile, fedmpq.errors
@@ -45,7 +46,7 @@ def script(tmp_path):
     (other / "__init__.py").write_text("raise ImportError('of another checkout')")
 
     def run(importing=False, **environment):
-        content = SCRIPT.format(source=str(SOURCE), importing="processes.start_importing()" * importing)
+        content = SCRIPT.format(source=str(SOURCE), importing=LIBRARIES[importing])
         (tmp_path / "script.py").write_text(content)
         done = subprocess.run(
             [sys.executable, tmp_path / "script.py"],

@@ -15,6 +15,8 @@ from fedmpq.engine.method import SOURCE
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    CONTEXT.set_forkserver_preload(["fedmpq.federated.worker"])
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -23,7 +25,6 @@ def start_importing() -> None:
     if FORKS:
         from multiprocessing import forkserver
 
-        CONTEXT.set_forkserver_preload(["fedmpq.federated.worker"])
         with _surroundings():
             forkserver.ensure_running()
 
