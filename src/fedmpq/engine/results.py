@@ -41,7 +41,7 @@ class Run(BaseModel):
     best_accuracy: dict[str, float | None]
     """Likewise, of the best round."""
     average_bits: dict[str, float]
-    """Bits per quantized weight, `given` to clients and `left` after pruning; `all`: per value, float32 ones included."""
+    """Bits per quantized weight, `given` to clients and `left` after pruning; `all`: per value, float32 included."""
     bytes_per_client_and_round: dict[str, float]
     """`uplink`, `downlink`, and `nominal`: bits left x weights alone."""
     seconds_per_round: float
