@@ -14,7 +14,11 @@ from fedmpq.engine.history import History
 from fedmpq.errors import UserError
 from fedmpq.federated.server import Federation
 
-processes.start_importing()
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries():
+    """Imported once, by the process from which all workers are forked."""
+    processes.start_importing()
 
 
 def outcome(setup, executor, killing=False):

@@ -37,9 +37,8 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def search_path() -> str:
-    """PYTHONPATH with which another process finds the modules that this one finds, libraries aside."""
-    ours = [place for place in sys.path if place and not place.startswith((sys.prefix, sys.base_prefix))]
-    return os.pathsep.join(dict.fromkeys([str(SOURCE), *ours]))
+    """PYTHONPATH with which another process finds the modules that this one finds, this package first."""
+    return os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, sys.path)]))
 
 
 def short_folder(longest: int) -> str:
