@@ -28,20 +28,21 @@ def torture(folder: Path, kills: int, seed: int, scale: Scale = SCALE) -> list[s
     Raises:
         UserError: it ended with an error of its own.
     """
-    chance, done, differences = random.Random(seed), 0, []
-    victim = make(folder / "victim", scale, "fedmpq", {"participation.share": 0.4})
-    completed(train(victim))
-    expected = results(victim.root) | {"MLflow": [("FINISHED", [*range(1, scale.rounds + 1)])]}
+    chance, done, outcomes = random.Random(seed), 0, []
+    whole, victim = (make(folder / name, scale, "fedmpq", {"participation.share": 0.4}) for name in ("whole", "victim"))
+    undisturbed = train(whole)
     while True:
         process = train(victim)
         if done < kills:
             done += kill(process, chance)
             print(f"killed {done} of {kills}", flush=True)
         if completed(process):
-            found = results(victim.root)
-            differences += [f"{name} differs" for name in expected if found[name] != expected[name]]
+            outcomes.append(results(victim.root))
             if done == kills:
-                return differences
+                break
+    completed(undisturbed)
+    expected = results(whole.root) | {"MLflow": [("FINISHED", [*range(1, scale.rounds + 1)])]}
+    return [f"{name} differs" for found in outcomes for name in expected if found[name] != expected[name]]
 
 
 def kill(process: Popen, chance: random.Random) -> bool:
@@ -57,10 +58,9 @@ def kill(process: Popen, chance: random.Random) -> bool:
 
 
 def completed(process: Popen) -> bool:
-    """Wait for the end of a training; False: it was killed."""
-    output, _ = process.communicate()
-    if process.returncode == 1:
-        raise UserError(f"the training ended with: {output.strip().splitlines()[-1]}")
+    """Wait for the end of a training, not of workers that outlive it; False: it was killed."""
+    if process.wait() == 1:
+        raise UserError(f"the training ended with: {(process.stdout.read().strip() or 'an error').splitlines()[-1]}")
     return process.returncode == 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from fedmpq.data.sources import above_raw
 from fedmpq.engine.method import method_files
 from fedmpq.errors import UserError
 from fedmpq.files import replacing, sha256, write_json
@@ -39,11 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
     name = command.experiment_option("inputs", __doc__, arguments)
     parameters = command.parameters()
     experiment = parameters.experiment(name)
+    source = experiment.data.source
     stages = YAML(typ="safe", pure=True).load(command.ROOT / "dvc.yaml")["stages"]
     watched = [command.ROOT / place for place in stages["inputs"]["deps"]]
     with replacing(command.ROOT / "data" / "inputs" / name) as temporary:
         temporary.mkdir()
-        write_json(temporary / "raw.json", raw(command.ROOT / "data" / "raw" / experiment.data.source))
+        write_json(temporary / "raw.json", raw(above_raw(command.ROOT, source) / "raw" / source))
         for algorithm in parameters.algorithms:
             files = method_files(experiment.algorithm(algorithm).of, experiment.model.network)
             write_json(temporary / f"{algorithm}.json", code(files, watched))

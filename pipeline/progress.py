@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def outline(cell: "Cell", execution: Execution) -> str:
-    """One line on what lies ahead: clients, images, rounds, memory."""
+    """What lies ahead: a line on clients, images, rounds, memory, and one on what is quantized."""
     from fedmpq.engine.footprint import expected_memory, workers
 
     experiment, setup = cell.experiment, cell.setup(cell.experiment.partition.seeds[0])
     clients, training = experiment.partition.clients, experiment.training
+    model, layout, _ = setup.build_model()
     images, tested = len(setup.partition.indices), len(setup.evaluation_images[1])
     asked = "" if experiment.asked == clients else f" ({experiment.asked} a round)"
     return (
@@ -24,6 +25,7 @@ def outline(cell: "Cell", execution: Execution) -> str:
         f" {counted(training.rounds, 'round')} of {counted(training.local_epochs, 'epoch')},"
         f" {counted(len(experiment.partition.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB"
         f" of memory for {'at most ' * bool(execution.ray_address)}{counted(workers(setup, execution), 'worker')}"
+        + ("" if experiment.algorithm(cell.algorithm).of == "fp32" else f"\n{title(cell)}: {layout.describe(model)}")
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from fedmpq.config import parse_overrides
+from fedmpq.engine.hardware import describe, resolve_device
 from fedmpq.engine.inputs import arrays
 from fedmpq.engine.method import code_digest
 from fedmpq.errors import UserError
@@ -102,7 +103,8 @@ def write(study: Study, trials: pd.DataFrame, folder: Path) -> None:
     from fedmpq.reporting import figures, tuning_figures
 
     space = study.space
-    note = f"{space.name}  ·  {len(trials)} trials of up to {space.base.training.rounds} rounds"
+    hardware = describe(resolve_device(space.parameters.execution.device))
+    note = tuning.footer(space.name, space.fixed, len(trials), hardware)
     folder.mkdir()
     drawn = tuning_figures.draw_all(study.optuna, trials, space.search, note)
     for title, figure in drawn.items():

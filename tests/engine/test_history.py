@@ -87,7 +87,7 @@ def test_rows_of_bits():
 def test_full_precision_counts_as_32_bits():
     entry = history(clients=[ClientRecord(1, None, None)], accuracies=(0.5,))
     assert [(row["bits_given"], row["bits_left"]) for row in entry.bits()] == [(32, 32), (32, 32)]
-    assert summarize([entry])["average_bits"] == {"given": 32, "left": 32}
+    assert summarize([entry])["average_bits"] == {"given": 32, "left": 32, "all": 32}
     assert summarize([entry])["bytes_per_client_and_round"]["nominal"] == 40 * 32 / 8
 
 
@@ -113,7 +113,14 @@ def test_average_bits_are_weighted_by_parameters():
     summary = summarize([history(), history(1)])
     given = (2 * 40 + 8 * 40) / 80
     left = (1 * 10 + 2 * 30 + 8 * 10 + 7 * 30) / 80
-    assert summary["average_bits"] == {"given": pytest.approx(given), "left": pytest.approx(left)}
+    assert summary["average_bits"] == {"given": pytest.approx(given), "left": pytest.approx(left), "all": given}
+
+
+def test_what_is_not_quantized_counts_as_float32():
+    entry = history()
+    entry.remainder = 10
+    bits = summarize([entry])["average_bits"]
+    assert bits["all"] == pytest.approx((40 * bits["given"] + 10 * 32) / 50)
 
 
 def test_bytes_per_client_and_round():

@@ -112,7 +112,7 @@ def test_results_of_two_seeds(root):
 def test_what_is_full_precision_counts_32_bits(root):
     run, _ = finished(SeedRun(cell(root, "fedpaq", rounds=1), 0))
     _, _, metrics, _ = results(run.cell, root / "results", [run])
-    assert metrics["average_bits"] == {"given": 32, "left": pytest.approx((2 + 4 + 8) / 3)}
+    assert metrics["average_bits"] == {"given": 32, "left": pytest.approx((2 + 4 + 8) / 3), "all": 32}
     weights = sum(run.history.sizes)
     assert metrics["bytes_per_client_and_round"]["downlink"] > 4 * weights
     assert weights * 14 / 24 < metrics["bytes_per_client_and_round"]["uplink"] < weights

@@ -24,7 +24,7 @@ def write(folder, fingerprint="abc", **changes):
         "rounds": 3,
         "final_accuracy": accuracy,
         "best_accuracy": accuracy,
-        "average_bits": {"given": 3, "left": 3},
+        "average_bits": {"given": 3, "left": 3, "all": 3},
         "bytes_per_client_and_round": {"uplink": 1, "downlink": 1, "nominal": 1},
         "seconds_per_round": 1,
         "hardware": {},

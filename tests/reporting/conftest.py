@@ -55,7 +55,10 @@ class Project:
         size = {"uplink": sent / len(budgets), "downlink": sent / len(budgets), "nominal": total * average / 8}
         run = {"experiment": self.experiment, "algorithm": algorithm, "alpha": alpha, "seeds": seeds}
         run |= {"rounds": rounds, "final_accuracy": accuracy, "best_accuracy": accuracy}
-        run |= {"average_bits": {"given": average, "left": average - 0.3}, "bytes_per_client_and_round": size}
+        run |= {
+            "average_bits": {"given": average, "left": average - 0.3, "all": average},
+            "bytes_per_client_and_round": size,
+        }
         run |= {"seconds_per_round": 1.5, "partition": {f"seed-{seed}": "0" for seed in seeds}, "fingerprint": "0"}
         run["hardware"] = {"processor": "Test CPU", "cores": 2, "memory_gib": 8, "device": "cpu"}
         run["hardware"] |= {"precision": "float32", "executor": "processes", "workers": 2, "torch": "2.14.1"}

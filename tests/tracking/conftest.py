@@ -80,7 +80,7 @@ def results_of(root, algorithm="fedmpq", alpha="0.5", seeds=(0, 1), rounds=3):
         "rounds": rounds,
         "final_accuracy": {"mean": 0.5, "std": None, **accuracy},
         "best_accuracy": {"mean": 0.6, "std": None, **accuracy},
-        "average_bits": {"given": 3.0, "left": 2.5},
+        "average_bits": {"given": 3.0, "left": 2.5, "all": 3.5},
         "bytes_per_client_and_round": {"uplink": 100, "downlink": 110, "nominal": 90},
         "seconds_per_round": 0.2,
         "hardware": {"processor": "any"},

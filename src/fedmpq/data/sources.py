@@ -1,5 +1,6 @@
 """Find a data set by its name: files of the user's own, scikit-learn's digits, or the Hugging Face Hub."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,15 @@ HUB = {
 }
 """Short names of data sets on the Hub."""
 LAYOUT = "train-*.parquet and test-*.parquet, or train/<class>/ and test/<class>/ with images"
+
+
+def above_raw(root: Path, source: str) -> Path:
+    """The folder data/ in which raw/`source` is.
+
+    `dvc exp run --temp` works in a copy of the repository without ignored files; DVC_ROOT leads back.
+    """
+    folders = [Path(os.environ.get("DVC_ROOT") or root) / "data", root / "data"]
+    return next((folder for folder in folders if (folder / "raw" / source).is_dir()), folders[0])
 
 
 def open_source(

@@ -34,6 +34,8 @@ class History:
     """Rows of rounds.csv; bytes are sums over all clients and all rounds so far."""
     clients: list[Row] = field(default_factory=list)
     """For each round, ascending, and client: `round`, `client`, bits `given` and `left` (L)."""
+    remainder: int = 0
+    """Number of values beside the quantized weights, which are float32 (R)."""
 
     def append(self, record: "RoundRecord") -> None:
         """Add one more round."""
@@ -89,7 +91,7 @@ def summarize(histories: Sequence[History]) -> Row:
     return {
         "final_accuracy": _over_seeds(histories, lambda accuracies: fmean(accuracies[-FINAL_ROUNDS:])),
         "best_accuracy": _over_seeds(histories, max),
-        "average_bits": {name: _average_bits(histories, name) for name in ("given", "left")},
+        "average_bits": _average_bits(histories),
         "bytes_per_client_and_round": _bytes(histories),
         "seconds_per_round": seconds[len(seconds) // 2],
     }
@@ -101,9 +103,14 @@ def _over_seeds(histories: Sequence[History], measure: Callable[[list[float]], f
     return {"mean": fmean(values.values()), "std": deviation, **values}
 
 
-def _average_bits(histories: Sequence[History], which: str) -> float:
-    weights = sum(len(history.clients) * sum(history.sizes) for history in histories)
-    return sum(history.weighted_bits(which) for history in histories) / weights
+def _average_bits(histories: Sequence[History]) -> Row:
+    weights, rest = (sum(len(h.clients) * count(h) for h in histories) for count in (_weights, lambda h: h.remainder))
+    given, left = (sum(history.weighted_bits(which) for history in histories) for which in ("given", "left"))
+    return {"given": given / weights, "left": left / weights, "all": (given + FULL_PRECISION * rest) / (weights + rest)}
+
+
+def _weights(history: History) -> int:
+    return sum(history.sizes)
 
 
 def _bytes(histories: Sequence[History]) -> Row:

@@ -6,7 +6,6 @@ they are made in a place of their own, so that a training never reads others tha
 
 import csv
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from fedmpq.config import DataSettings, Experiment
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.dirichlet import draw_partition, training_samples, typical_classes
 from fedmpq.data.prepare import prepare
-from fedmpq.data.sources import open_source
+from fedmpq.data.sources import above_raw, open_source
 from fedmpq.engine.checkpoint import fingerprint
 from fedmpq.files import exclusive, replacing, sha256, write_json
 
@@ -34,7 +33,7 @@ def arrays(root: Path, name: str, data: DataSettings) -> Path:
     Raises:
         UserError: they are not there and cannot be made: see `open_source` and `prepare`.
     """
-    stage, raw = root / "data/prepared" / name, _above_raw(root, data.source) / "raw" / data.source
+    stage, raw = root / "data/prepared" / name, above_raw(root, data.source) / "raw" / data.source
     return _found(stage, root, arrays_record(data), lambda to: make_arrays(root, data, to), raw)
 
 
@@ -58,7 +57,7 @@ def partitions(root: Path, name: str, experiment: Experiment, alpha: float, labe
 
 def make_arrays(root: Path, data: DataSettings, folder: Path) -> str:
     """Decode the images of `data` into `folder`; returns a line on what they are."""
-    above = _above_raw(root, data.source)
+    above = above_raw(root, data.source)
     source = open_source(data.source, above / "raw", above / "downloads", data.image_column, data.label_column)
     prepare(data.source, source, data.image_size, folder)
     write_json(folder / RECORD, arrays_record(data))
@@ -144,12 +143,3 @@ def _fits(path: Path, wanted: Record) -> bool:
     except (OSError, ValueError, TypeError, AttributeError):
         return False
     return more_seeds and {**found, "seeds": None} == {**wanted, "seeds": None}
-
-
-def _above_raw(root: Path, source: str) -> Path:
-    """The folder data/ in which raw/`source` is.
-
-    `dvc exp run --temp` works in a copy of the repository without ignored files; DVC_ROOT leads back.
-    """
-    folders = [Path(os.environ.get("DVC_ROOT") or root) / "data", root / "data"]
-    return next((folder for folder in folders if (folder / "raw" / source).is_dir()), folders[0])

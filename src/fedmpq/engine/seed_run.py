@@ -44,9 +44,8 @@ class SeedRun:
         with build_executor(execution, setup) as executor:
             federation = Federation(setup, executor)
             layout = federation.layout
-            self.history = self.history or History(
-                self.seed, self.cell.experiment.model.budgets, layout.layers, layout.sizes
-            )
+            budgets, rest = self.cell.experiment.model.budgets, layout.remainder_size
+            self.history = self.history or History(self.seed, budgets, layout.layers, layout.sizes, remainder=rest)
             self._save(self._state or federation.initial)
             for record in federation.rounds(self._state):
                 self.history.append(record)

@@ -51,14 +51,15 @@ def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
     figure = Figure(figsize=(WIDTH, 1 + 1.2 * len(names)))
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
-        panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75)
+        panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75, clip_on=False)
+        panel.margins(y=0.12)
         panel.set_ylabel(name.replace(" ", "\n", 1))
     foot = panels[0].get_xaxis_transform()
     panels[0].plot(
         trials[key][pruned], 0.03 + 0 * trials[key][pruned], "|", color="0.35", transform=foot, label="given up"
     )
-    panels[0].plot(trials[key][0], measured[ACCURACY][0], "k*", markersize=10, label="best")
-    panels[0].legend()
+    panels[0].plot(trials[key][0], measured[ACCURACY][0], "k*", markersize=10, label="best", clip_on=False)
+    figure.legend(loc="outside upper right", ncols=2)
     panels[-1].set(xscale="log" if log else "linear", xlabel=key)
     return figure
 

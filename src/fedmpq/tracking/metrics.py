@@ -91,6 +91,7 @@ def summary_metrics(metrics: Mapping[str, Any], seed: int) -> dict[str, float]:
             "accuracy/best": metrics["best_accuracy"][f"seed-{seed}"],
             "bits/given": metrics["average_bits"]["given"],
             "bits/left": metrics["average_bits"]["left"],
+            "bits/of-all-values": metrics["average_bits"]["all"],
             "bytes/uplink-per-client-and-round": per_round["uplink"],
             "bytes/downlink-per-client-and-round": per_round["downlink"],
             "time/seconds-per-round": metrics["seconds_per_round"],
