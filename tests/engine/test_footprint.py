@@ -90,7 +90,7 @@ def test_the_number_that_is_told_is_the_one_that_is_used(data, machine, asked_fo
     about = {"name": "tiny", "algorithm": "fedmpq", "alpha_label": "0.5", "experiment": setup.experiment}
     cell = SimpleNamespace(**about, setup=lambda seed: setup)
     execution = Execution(workers=asked_for)
-    told = re.search(r"about (\S+) GB of memory for (\d) workers?$", progress.outline(cell, execution))
+    told = re.search(r"about (\S+) GB of memory for (\d) workers?\b", progress.outline(cell, execution))
     with build_executor(execution, setup) as executor:
         assert len(executor.idle) == int(told[2]) == (1 if asked_for == 1 else 2)
     assert float(told[1]) == pytest.approx(expected_memory(setup, execution) / 1e9, abs=0.06)
