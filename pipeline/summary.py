@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     for experiment in command.parameters().experiments:
         folder = command.ROOT / "reports" / experiment
         print(f"\n{experiment}\n\n{read(folder / 'summary.json')}\n\nReport: {(folder / 'report.html').as_uri()}")
-    print("MLflow: `make ui`")
+    print("MLflow: `make ui`. To compare later runs with these: git add dvc.lock results reports/curves, and commit")
 
 
 if __name__ == "__main__":
