@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from fedmpq.config import ALGORITHM_NAMES, GROUPS, load_parameters
+from fedmpq.config.fold import fold
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import SCALES
 
@@ -131,6 +133,29 @@ def test_an_override_by_dvc_changes_one_value_of_one_experiment(copy, key, value
     assert len(removed) == (line is not None)
     assert all(found.startswith(line) for found in removed)
     assert re.findall("#.*", copy.read_text()) == re.findall("#.*", before)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "removed", "added"),
+    [
+        (["digits.training.rounds=3"], ["    rounds: 10"], ["    rounds: 3"]),
+        (["digits.training.lr=0.2"], [], ["    lr: 0.2"]),
+        (["cifar10.partition.seeds=[5,6]"], [], ["    seeds:", "    - 5", "    - 6"]),
+        (["cifar10.fedmpq.lambda=0.7", "digits.training.rounds=10"], [], ["    lambda: 0.7"]),
+        (["digits.model.activation_bits=null"], [], ["    activation_bits:"]),
+    ],
+)
+def test_folded_an_override_by_dvc_is_one_value_more(copy, assignments, removed, added):
+    before = Counter(copy.read_text().splitlines())
+    fold(copy)
+    assert copy.read_text() == PARAMS.read_text()
+    apply_overrides(copy, assignments)
+    parameters = load_parameters(copy)
+    fold(copy)
+    assert load_parameters(copy) == parameters
+    after = Counter(copy.read_text().splitlines())
+    found = [*(before - after).elements()], sorted((after - before).elements())
+    assert found == (removed, sorted(added))
 
 
 def test_further_overrides_by_dvc_change_one_line(copy):
