@@ -1,12 +1,7 @@
-"""Check params.yaml: every key known, of the right type and in range.
-
-Within `dvc exp run` the file is first brought back into its form: see `fedmpq.config.fold`.
-"""
+"""Check params.yaml: every key known, of the right type and in range."""
 
 import argparse
-import os
 
-from fedmpq.config.fold import fold
 from fedmpq.tuning.space import Space
 from pipeline import command
 
@@ -15,8 +10,6 @@ from pipeline import command
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
     argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__).parse_args(arguments)
-    if os.environ.get("DVC_EXP_NAME"):
-        fold(command.ROOT / "params.yaml")
     parameters = command.parameters()
     if parameters.tune:
         for name in {parameters.tune.experiment: None, **parameters.tune.overrides}:

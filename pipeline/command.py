@@ -1,6 +1,7 @@
 """What the scripts share: where the project is, its parameters, options, and how errors reach a person."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from fedmpq.config import Parameters, load_parameters
+from fedmpq.config.fold import fold
 from fedmpq.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def parameters(overrides: dict[str, Any] | None = None) -> Parameters:
-    """The checked parameters of params.yaml, with `overrides` by dotted key."""
-    return load_parameters(ROOT / "params.yaml", overrides)
+    """The checked parameters of params.yaml, with `overrides` by dotted key.
+
+    Within `dvc exp run` the file is first brought back into its form: see `fedmpq.config.fold`.
+    """
+    path = ROOT / "params.yaml"
+    if os.environ.get("DVC_EXP_NAME"):
+        fold(path)
+    return load_parameters(path, overrides)
 
 
 def experiment_option(script: str, description: str | None, arguments: list[str] | None) -> str:
