@@ -20,12 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def parameters(overrides: dict[str, Any] | None = None) -> Parameters:
     """The checked parameters of params.yaml, with `overrides` by dotted key.
 
-    Within `dvc exp run` the file is first brought back into its form: see `fedmpq.config.fold`.
+    Within `dvc exp run` the file is brought back into its form: see `fedmpq.config.fold`.
     """
     path = ROOT / "params.yaml"
+    found = load_parameters(path, overrides)
     if os.environ.get("DVC_EXP_NAME"):
         fold(path)
-    return load_parameters(path, overrides)
+    return found
 
 
 def experiment_option(script: str, description: str | None, arguments: list[str] | None) -> str:
