@@ -47,7 +47,7 @@ def test_summary_takes_the_accuracy_of_its_seed():
     metrics = {
         "final_accuracy": {"mean": 0.2, "std": 0.1, "seed-0": 0.1, "seed-7": 0.3},
         "best_accuracy": {"mean": 0.3, "std": None, "seed-0": 0.2, "seed-7": 0.4},
-        "average_bits": {"given": 3, "left": 2},
+        "average_bits": {"given": 3, "left": 2, "all": 4},
         "bytes_per_client_and_round": {"uplink": 5, "downlink": 6, "nominal": 4},
         "seconds_per_round": 9,
     }
