@@ -10,16 +10,15 @@ from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.server import Federation, ServerState
 
 
-def checkpoint(round, consensus=None, run_id="a1b2"):
+def checkpoint(round, consensus=None):
     model = FlatModel(torch.full((3,), round / 7), torch.tensor([float(round)]))
     history = History(5, [2.0], ["fc"], [3], [{"round": r, "test_accuracy": r / 3} for r in range(1, round + 1)])
-    return Checkpoint(ServerState(round, model, consensus), history, run_id)
+    return Checkpoint(ServerState(round, model, consensus), history)
 
 
 def same(one, other):
     return (
-        (one.state.round, one.state.consensus, one.history, one.run_id)
-        == (other.state.round, other.state.consensus, other.history, other.run_id)
+        (one.state.round, one.state.consensus, one.history) == (other.state.round, other.state.consensus, other.history)
         and torch.equal(one.state.model.weights, other.state.model.weights)
         and torch.equal(one.state.model.remainder, other.state.model.remainder)
     )
@@ -40,9 +39,8 @@ def test_nothing_saved(folder):
 
 
 @pytest.mark.parametrize("consensus", [None, Consensus((8, 1), (0, 2))])
-@pytest.mark.parametrize("run_id", [None, "a1b2"])
-def test_what_was_saved_comes_back(folder, consensus, run_id):
-    saved = checkpoint(3, consensus, run_id)
+def test_what_was_saved_comes_back(folder, consensus):
+    saved = checkpoint(3, consensus)
     folder.save(saved)
     assert same(CheckpointFolder(folder.folder).last(), saved)
 
@@ -53,7 +51,7 @@ def test_a_checkpoint_of_a_real_run_comes_back(folder, data):
     history = History(0, setup.experiment.model.budgets, run.layout.layers, run.layout.sizes)
     for record in run.rounds():
         history.append(record)
-    saved = Checkpoint(record.state, history, None)
+    saved = Checkpoint(record.state, history)
     folder.save(saved)
     assert same(folder.last(), saved)
     assert list(folder.last().history.bits()) == list(history.bits())
@@ -64,8 +62,9 @@ def test_the_last_two_are_kept_and_the_newest_is_read(folder):
         folder.save(checkpoint(round))
     assert len(names(folder.folder)) == 2
     assert folder.last().state.round == 100
-    folder.save(checkpoint(100, run_id="other"))
-    assert folder.last().run_id == "other"
+    other = Consensus((5,), (1,))
+    folder.save(checkpoint(100, other))
+    assert folder.last().state.consensus == other
 
 
 def test_a_half_written_file_is_ignored(folder):

@@ -69,17 +69,6 @@ def test_a_complete_run_has_nothing_left_to_do(root):
     assert (again.done, again.history) == (4, run.history)
 
 
-def test_the_tracking_run_is_remembered(root):
-    run = SeedRun(cell(root), 0)
-    assert (run.run_id, run.done) == (None, 0)
-    run.run_id = "a1b2"
-    rounds = run.rounds(HERE)
-    next(rounds)
-    next(rounds)
-    again = SeedRun(cell(root), 0)
-    assert (again.run_id, again.done) == ("a1b2", 1)
-
-
 def test_each_round_yields_its_own_rows(root):
     run, yielded = finished(SeedRun(cell(root), 0))
     assert [row for row, _ in yielded] == run.history.rounds

@@ -37,8 +37,6 @@ class Checkpoint:
 
     state: ServerState
     history: History
-    run_id: str | None
-    """Of the tracking run, so that it is continued."""
 
 
 class CheckpointFolder:
@@ -56,7 +54,6 @@ class CheckpointFolder:
             "remainder": state.model.remainder,
             "consensus": asdict(state.consensus) if state.consensus else None,
             "history": asdict(checkpoint.history),
-            "run_id": checkpoint.run_id,
         }
         save_tensors(content, self._path(state.round))
         for old in self._saved()[:-KEPT]:
@@ -76,7 +73,7 @@ class CheckpointFolder:
         content = torch.load(path, weights_only=True)
         consensus = content["consensus"] and Consensus(**content["consensus"])
         state = ServerState(content["round"], FlatModel(content["weights"], content["remainder"]), consensus)
-        return Checkpoint(state, History(**content["history"]), content["run_id"])
+        return Checkpoint(state, History(**content["history"]))
 
     def clear(self) -> None:
         """Forget the rounds of a run whose results are written."""

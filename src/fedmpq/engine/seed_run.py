@@ -21,7 +21,6 @@ class SeedRun:
         self.folder = cell.checkpoints(seed)
         last = self.folder.last()
         self.history = last.history if last else None
-        self.run_id = last.run_id if last else None
         self._state = last.state if last else None
 
     def lock(self) -> AbstractContextManager[None]:
@@ -55,4 +54,4 @@ class SeedRun:
 
     def _save(self, state: ServerState) -> None:
         self._state = state
-        self.folder.save(Checkpoint(state, self.history, self.run_id))
+        self.folder.save(Checkpoint(state, self.history))
