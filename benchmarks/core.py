@@ -16,7 +16,7 @@ from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.allocation import Consensus, prune_and_grow
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import Layout
-from fedmpq.federated.worker import quiet_lightning, trainer
+from fedmpq.federated.trainer import quiet_lightning, trainer
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import scale_of
 from fedmpq.quantization.packing import pack_layers, unpack_layers

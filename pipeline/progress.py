@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 def outline(cell: "Cell", execution: Execution) -> str:
     """What lies ahead: a line on clients, images, rounds, memory, and one on what is quantized."""
-    from fedmpq.engine.footprint import expected_memory, workers
+    from fedmpq.engine.footprint import plan
 
     experiment, setup = cell.experiment, cell.setup(cell.experiment.partition.seeds[0])
     clients, training = experiment.partition.clients, experiment.training
-    model, layout, _ = setup.build_model()
+    (model, layout, _), (count, memory) = setup.build_model(), plan(setup, execution)
     images, tested = len(setup.partition.indices), len(setup.evaluation_images[1])
     asked = "" if experiment.asked == clients else f" ({experiment.asked} a round)"
     return (
         f"{title(cell)}: {counted(clients, 'client')}{asked}, {images:,} training and {tested:,} test images,"
         f" {counted(training.rounds, 'round')} of {counted(training.local_epochs, 'epoch')},"
-        f" {counted(len(experiment.partition.seeds), 'seed')}; about {expected_memory(setup, execution) / 1e9:.1f} GB"
-        f" of memory for {'at most ' * bool(execution.ray_address)}{counted(workers(setup, execution), 'worker')}"
+        f" {counted(len(experiment.partition.seeds), 'seed')}; about {memory / 1e9:.1f} GB"
+        f" of memory for {'at most ' * bool(execution.ray_address)}{counted(count, 'worker')}"
         + ("" if experiment.algorithm(cell.algorithm).of == "fp32" else f"\n{title(cell)}: {layout.describe(model)}")
     )
 

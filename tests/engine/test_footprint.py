@@ -10,7 +10,7 @@ import torch
 from fedmpq.config import Execution
 from fedmpq.engine import footprint, hardware
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.footprint import MAIN, WORKER, expected_memory, workers
+from fedmpq.engine.footprint import MAIN, WORKER, plan, workers
 from pipeline import progress
 
 GIB = 2**30
@@ -57,11 +57,11 @@ def test_evaluation_is_work_for_workers_too(data, machine, monkeypatch):
 def test_no_more_workers_than_memory_carries(data, machine, fit, found):
     setup = tiny.setup(data)
     machine(24, 2**60)
-    each = (expected_memory(setup, Execution()) - MAIN) / 3
+    each = (plan(setup, Execution())[1] - MAIN) / 3
     assert each > WORKER
     machine(24, MAIN + fit * each)
     assert workers(setup, Execution()) == workers(setup, Execution(workers=9)) == found
-    assert expected_memory(setup, Execution()) == pytest.approx(MAIN + found * each)
+    assert plan(setup, Execution())[1] == pytest.approx(MAIN + found * each)
 
 
 def test_a_gpu_is_shared_by_four(data, machine):
@@ -93,7 +93,7 @@ def test_the_number_that_is_told_is_the_one_that_is_used(data, machine, asked_fo
     told = re.search(r"about (\S+) GB of memory for (\d) workers?\b", progress.outline(cell, execution))
     with build_executor(execution, setup) as executor:
         assert len(executor.idle) == int(told[2]) == (1 if asked_for == 1 else 2)
-    assert float(told[1]) == pytest.approx(expected_memory(setup, execution) / 1e9, abs=0.06)
+    assert float(told[1]) == pytest.approx(plan(setup, execution)[1] / 1e9, abs=0.06)
 
 
 # What there is

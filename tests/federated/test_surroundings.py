@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import tiny
@@ -63,6 +65,13 @@ def test_a_launchers_variables_concern_no_client(data, monkeypatch, launcher):
     before = dict(os.environ)
     assert trained(setup) == expected
     assert dict(os.environ) == before
+
+
+def test_a_rank_that_is_no_number_is_there_after_the_libraries_were_imported():
+    check = "import os, fedmpq.federated.worker; print(os.environ['RANK'], os.environ['SLURM_PROCID'])"
+    environment = {**os.environ, "RANK": "first", "LOCAL_RANK": "", "SLURM_PROCID": "z", "JSM_NAMESPACE_RANK": "x"}
+    done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["first", "z"], done.stderr
 
 
 def test_a_checkpoint_for_slurm_in_the_working_folder_is_left_alone(data, monkeypatch, tmp_path):

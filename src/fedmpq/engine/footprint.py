@@ -20,13 +20,22 @@ ON_GPU = 4
 """Workers that share a GPU: more would only take its memory."""
 
 
-def expected_memory(setup: Setup, execution: Execution) -> float:
-    """Bytes that the processes of a run take together at their peak, to about a fifth."""
-    return MAIN + workers(setup, execution) * _worker_memory(setup)
+def plan(setup: Setup, execution: Execution) -> tuple[int, float]:
+    """How many clients are trained at a time, and bytes that all processes take at their peak, to about a fifth.
+
+    There are as many workers as asked for, if there are tasks, cores and memory for them.
+    """
+    each = _worker_memory(setup)
+    count = _workers(setup, execution, each)
+    return count, MAIN + count * each
 
 
 def workers(setup: Setup, execution: Execution) -> int:
-    """How many clients are trained at a time: as many as asked for, if there are tasks, cores and memory for them."""
+    """How many clients are trained at a time: see `plan`."""
+    return 1 if execution.executor == "sequential" else plan(setup, execution)[0]
+
+
+def _workers(setup: Setup, execution: Execution, memory: float) -> int:
     if execution.executor == "sequential":
         return 1
     tasks = max(setup.experiment.asked, ceil(len(setup.evaluation_images[1]) / EVALUATION_CHUNK))
@@ -34,8 +43,7 @@ def workers(setup: Setup, execution: Execution) -> int:
         return min(execution.workers or tasks, tasks)
     cores = available_cores()
     wanted = execution.workers or (ON_GPU if setup.device.type == "cuda" else cores)
-    room = (available_memory() - MAIN) / _worker_memory(setup)
-    return max(1, min(wanted, tasks, cores, int(room)))
+    return max(1, min(wanted, tasks, cores, int((available_memory() - MAIN) / memory)))
 
 
 def _worker_memory(setup: Setup) -> float:

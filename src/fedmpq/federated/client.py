@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmpq.config import TrainingSettings
 from fedmpq.federated.layout import Layout
+from fedmpq.federated.trainer import LightningModule
 from fedmpq.quantization.codes import Grid, scale_of
 from fedmpq.quantization.fake import fake_quantize
 from fedmpq.quantization.sparsity import bit_plane_lasso

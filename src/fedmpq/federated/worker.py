@@ -1,17 +1,10 @@
 """What a process that trains clients holds, and how it carries out its tasks."""
 
-import logging
 import math
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,47 +16,11 @@ from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
+from fedmpq.federated.trainer import quiet_lightning, trainer
 from fedmpq.seeding import forked_rng
 
 EVALUATION_BATCH = 100
 """Images of a chunk that pass through the model together: more would only take more memory."""
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning from announcing itself for each client of each round."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:
-    """Lightning's trainer for one client, with nothing around the training itself.
-
-    A launcher that has started this process (Slurm, torchrun, MPI, ..) does not concern it: the environment is named
-    rather than looked for, and there is no folder in which checkpoints for Slurm could lie.
-    """
-    return Trainer(
-        plugins=[LightningEnvironment()],
-        default_root_dir=os.devnull,
-        accelerator=device.type,
-        devices=1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
 
 
 class Worker:
