@@ -11,6 +11,7 @@ from torch import nn
 
 from fedmpq.config import Experiment
 from fedmpq.data.arrays import Dataset
+from fedmpq.data.dirichlet import evaluation_samples
 from fedmpq.data.partition import Partition
 from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.algorithms import Algorithm, build_algorithm
@@ -62,13 +63,14 @@ class Setup:
         activations = ActivationQuantizer(model, bits) if bits else None
         return model, Layout.of(model, settings.full_precision), activations
 
-    @property
+    @cached_property
     def evaluation_images(self) -> tuple[str, NDArray[np.int64]]:
         """The images that accuracy is measured on: `train` or `test`, and their indices there."""
         if self.held_out is not None:
             return "train", self.held_out
-        return "test", np.arange(len(self.dataset.test_labels))
+        return "test", evaluation_samples(self.dataset.test_labels, self.experiment.data.test_samples)
 
     def __getstate__(self) -> dict:
         # Memory maps are opened anew by each process: pickled, they would travel as whole arrays.
-        return {key: value for key, value in self.__dict__.items() if key not in ("algorithm", "dataset")}
+        derived = ("algorithm", "dataset", "evaluation_images")
+        return {key: value for key, value in self.__dict__.items() if key not in derived}
