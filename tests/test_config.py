@@ -46,6 +46,7 @@ def edited(tmp_path):
         ("data.image_size", 7, "8"),
         ("data.image_size", 513, "512"),
         ("data.train_samples", 0, "1"),
+        ("data.test_samples", 0, "1"),
         ("data.validation", 0, "greater than 0"),
         ("data.validation", 1.0, "less than 1"),
         ("data.flip", "maybe", "boolean"),

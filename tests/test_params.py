@@ -46,7 +46,7 @@ def test_sections_ready_to_run(parameters):
 def test_settings_of_the_paper(parameters, name):
     experiment = parameters.experiment(name)
     expected = {
-        "data": {"train_samples": None, "validation": 0.1, "flip": False, "crop_padding": 0},
+        "data": {"train_samples": None, "test_samples": None, "validation": 0.1, "flip": False, "crop_padding": 0},
         "partition": {"clients": 10},
         "model": {
             "budgets": [2, 2, 4, 4, 4, 6, 6, 6, 8, 8],

@@ -72,6 +72,7 @@ OTHER = {
     "data.label_column": "kind",
     "data.image_size": 9,
     "data.train_samples": 300,
+    "data.test_samples": 200,
     "data.validation": 0.2,
     "data.flip": True,
     "data.crop_padding": 1,
@@ -153,9 +154,10 @@ def test_an_override_is_in_force_or_refused(after_stages, key):
     overrides = {key: OTHER[key]} | TOGETHER.get(key, {})
     said = {
         "data.validation": "--set data.validation=0.2: a training by fedmpq does not read data.validation",
-        "data.image_column": "scikit-learn's digits is no table; allowed for image_column: null",
-        "data.label_column": "scikit-learn's digits is no table; allowed for label_column: null",
-    }
+    } | dict.fromkeys(
+        ("data.image_column", "data.label_column"),
+        "digits is no table; allowed for image_column and label_column: null",
+    )
     assert refusal(after_stages, overrides, "fedmpq") == said.get(key)
     if key not in said:
         check_in_force(after_stages, key, OTHER[key], overrides, "fedmpq")

@@ -138,6 +138,16 @@ def test_held_out_training_images_can_be_evaluated_instead(data):
     assert setup.evaluation_images[1].tolist() == list(range(tiny.TEST))
 
 
+def test_a_subset_of_the_test_images_is_the_same_for_all_seeds_and_stratified(data):
+    setups = [tiny.setup(data, "fp32", seed, test_samples=9) for seed in (0, 1)]
+    (part, chosen), other = (setup.evaluation_images for setup in setups)
+    assert part == "test"
+    assert chosen.tolist() == other[1].tolist()
+    assert np.bincount(setups[0].dataset.test_labels[chosen]).tolist() == [3, 3, 3]
+    with pytest.raises(UserError, match=r"data\.test_samples: 31 is not allowed; allowed: 1 to 30, the test images"):
+        _ = tiny.setup(data, "fp32", test_samples=31).evaluation_images
+
+
 @pytest.mark.parametrize("model", ["resnet8", "user_models:dropped", "user_models:normed", "user_models:cumulative"])
 def test_an_answer_depends_on_its_task_alone(data, model):
     """Not on what the worker did before, nor on the global generators."""

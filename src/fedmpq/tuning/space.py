@@ -12,6 +12,7 @@ PREPARED = {"data.source", "data.image_column", "data.label_column", "data.image
 """Neither searched nor overridden: the arrays are prepared once."""
 COMPARED = {
     "data.train_samples",
+    "data.test_samples",
     "partition.clients",
     "model.budgets",
     "training.rounds",
