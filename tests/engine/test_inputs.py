@@ -107,6 +107,7 @@ TOGETHER = {"partition.clients": FIVE, "data.source": MINE}
 """What has to change with a key."""
 OWN = {
     "aggregation": ["weights", "updates"],
+    "uplink": ["weights", "updates"],
     "quantizer": ["full-range", "normal"],
     "lambda": [0.7],
     "epsilon": [0.5],
