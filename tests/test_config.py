@@ -415,7 +415,7 @@ def test_flat_parameters_are_those_that_determine_the_run(parameters):
     assert flat["model.budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
     keys = {f"{group}.{key}" for group, model in GROUPS.items() for key in model.model_fields}
     shared = keys - {"partition.seeds", "data.validation"}
-    assert set(flat) == {"of", "aggregation", "lambda", "epsilon", "min_bits"} | shared
+    assert set(flat) == {"of", "aggregation", "uplink", "lambda", "epsilon", "min_bits"} | shared
     assert set(experiment.flat("fp32")) == {"of", "aggregation"} | shared
 
 

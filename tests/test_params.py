@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from fedmpq.config import ALGORITHM_NAMES, GROUPS, load_parameters
 from fedmpq.config.fold import fold
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import SCALES
+from fedmpq.quantization.codes import QUANTIZERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet"]
@@ -169,4 +169,4 @@ def test_further_overrides_by_dvc_change_one_line(copy):
 
 
 def test_names_of_scale_estimators_are_those_that_there_are():
-    assert set(get_args(GROUPS["model"].model_fields["quantizer"].annotation)) == set(SCALES)
+    assert set(get_args(GROUPS["model"].model_fields["quantizer"].annotation)) == set(QUANTIZERS)

@@ -16,7 +16,7 @@ from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.tasks import EvaluateTask, TaskFailed, TrainTask
 from fedmpq.federated.worker import Worker
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE
 
 
 class Server:
@@ -27,7 +27,7 @@ class Server:
         self.flat = self.layout.flatten(model)
 
     def scales(self, bits):
-        return torch.stack([scale_of(weights, bits) for weights in self.flat.weights.split(self.layout.sizes)])
+        return torch.stack([FULL_RANGE.scale(weights, bits) for weights in self.flat.weights.split(self.layout.sizes)])
 
     def message(self, bits=None, round=1, client=0):
         """The model, all layers at `bits`."""
@@ -94,7 +94,7 @@ def test_scales_of_the_answer_cover_the_weights_after_the_last_step(data):
     worker, server = Worker(setup), Server(setup)
     answer = server.read(worker.train(server.task(4)))
     trained = server.layout.flatten(worker.model).weights.split(server.layout.sizes)
-    assert torch.equal(answer.scales, torch.stack([scale_of(weights, 4) for weights in trained]))
+    assert torch.equal(answer.scales, torch.stack([FULL_RANGE.scale(weights, 4) for weights in trained]))
     assert (answer.scales > server.scales(4)).all()
 
 

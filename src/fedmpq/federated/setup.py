@@ -17,7 +17,8 @@ from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.algorithms import Algorithm, build_algorithm
 from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
-from fedmpq.quantization.rounding import Coder
+from fedmpq.quantization.codes import QUANTIZERS, Quantizer
+from fedmpq.quantization.rounding import Coder, Nearest
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,17 @@ class Setup:
     @cached_property
     def algorithm(self) -> Algorithm:
         """The algorithm of this run."""
-        return build_algorithm(self.experiment.algorithm(self.algorithm_name))
+        return build_algorithm(self.experiment.algorithm(self.algorithm_name), self.quantizer)
 
     @property
-    def quantizer(self) -> str:
-        """Name of the estimator of scales."""
-        return self.experiment.quantizer(self.algorithm_name)
+    def quantizer(self) -> Quantizer:
+        """Of the weights that travel and of those that clients train."""
+        return QUANTIZERS[self.experiment.quantizer(self.algorithm_name)]
+
+    @property
+    def coder(self) -> Coder:
+        """How the server's models are rounded."""
+        return Nearest(self.quantizer)
 
     def answer_coder(self, round: int, client: int) -> Coder:
         """How the answer of `client` in `round` is rounded."""

@@ -57,8 +57,10 @@ class Space:
     @property
     def present(self) -> dict[str, Any]:
         """What determines a training of the shortened experiment, by dotted key."""
-        name = self.tune.algorithm
-        return {key if "." in key else f"{name}.{key}": value for key, value in self.base.flat(name).items()}
+        name, present = self.tune.algorithm, self.base.flat(self.tune.algorithm)
+        if self.base.algorithm(name).quantizer:
+            present["quantizer"] = present.pop("model.quantizer")
+        return {key if "." in key else f"{name}.{key}": value for key, value in present.items()}
 
     @property
     def fixed(self) -> dict[str, Any]:
