@@ -16,8 +16,9 @@ from fedmpq.models import build_model
 from fedmpq.quantization.codes import QUANTIZERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet"]
-PAPER = SECTIONS[2:]
+SMALL = ["cifar10-small", "cifar100-small", "tiny-imagenet-small", "cifar10-ablation"]
+SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet", *SMALL]
+PAPER = ["cifar10", "cifar100", "tiny-imagenet"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def test_the_lists_of_the_matrix(parameters):
 
 def test_sections_ready_to_run(parameters):
     assert list(parameters.sections) == SECTIONS
-    networks = dict.fromkeys(SECTIONS, "resnet20") | {"tiny-imagenet": "resnet44"}
-    networks |= dict.fromkeys(["digits", "fashion-mnist"], "resnet8")
+    networks = dict.fromkeys(SECTIONS, "resnet20") | dict.fromkeys(["tiny-imagenet", "tiny-imagenet-small"], "resnet44")
+    networks |= dict.fromkeys(["digits", "fashion-mnist", "cifar10-ablation"], "resnet8")
     for name, network in networks.items():
         experiment = parameters.experiment(name)
         assert all(experiment.algorithm(algorithm) for algorithm in ALGORITHM_NAMES)
