@@ -16,7 +16,7 @@ from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.allocation import Consensus, prune_and_grow
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import Layout
-from fedmpq.federated.trainer import quiet_lightning, trainer
+from fedmpq.federated.trainer import trainer
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import QUANTIZERS
 from fedmpq.quantization.packing import pack_layers, unpack_layers
@@ -76,9 +76,8 @@ def client_step(plain: Plain, activation_bits: int | None) -> float:
     strength = experiment.algorithm("fedmpq").lambda_
     client = LocalTraining(model, layout, settings, quantizer, bits, scales, strength)
     batches = DataLoader([(plain.images, plain.labels)] * scale.steps, batch_size=None)
-    with quiet_lightning():
-        fit = trainer(CPU, plain.precision, epochs=1).fit
-        return seconds(lambda: fit(client, batches)) / scale.steps
+    fit = trainer(CPU, plain.precision, epochs=1).fit
+    return seconds(lambda: fit(client, batches)) / scale.steps
 
 
 def steps(folder: Path, scale: Scale) -> Rows:

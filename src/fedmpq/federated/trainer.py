@@ -3,8 +3,6 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -15,26 +13,20 @@ _hidden = {name: os.environ.pop(name) for name in RANKS if name in os.environ}
 try:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.trainer.connectors import callback_connector
 finally:
     os.environ |= _hidden
 
-__all__ = ["LightningModule", "quiet_lightning", "trainer"]
+# Callbacks that other packages announce have no part in the training of a client; to look for them, Lightning reads
+# the entry points of every package that is installed, for each client anew.
+callback_connector._load_external_callbacks = lambda group: []
 
+# It would announce itself for each client of each round.
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module="lightning")
 
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning from announcing itself for each client of each round."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+__all__ = ["LightningModule", "trainer"]
 
 
 def trainer(device: torch.device, precision: str, epochs: int) -> Trainer:

@@ -16,7 +16,7 @@ from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
-from fedmpq.federated.trainer import quiet_lightning, trainer
+from fedmpq.federated.trainer import trainer
 from fedmpq.seeding import forked_rng
 
 EVALUATION_BATCH = 100
@@ -71,7 +71,7 @@ class Worker:
 
     def _fit(self, training: LocalTraining, key: tuple[int, int]) -> None:
         setup, epochs = self.setup, self.setup.experiment.training.local_epochs
-        with forked_rng(setup.seed, "training", *key), quiet_lightning():
+        with forked_rng(setup.seed, "training", *key):
             try:
                 trainer(setup.device, setup.precision, epochs).fit(training, self._batches(key))
             except FloatingPointError as error:
