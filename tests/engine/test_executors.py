@@ -8,8 +8,7 @@ import torch
 
 from fedmpq.config import Execution
 from fedmpq.engine.executors import Processes, Sequential, build_executor
-from fedmpq.engine.hardware import available_cores
-from fedmpq.engine.history import History
+from fedmpq.engine.history import bits_rows, round_row
 from fedmpq.errors import UserError
 from fedmpq.federated.server import Federation
 
@@ -18,18 +17,18 @@ def outcome(setup, executor, killing=False):
     """Everything that a run leaves, but for its times; with `killing` the workers die between the rounds."""
     with executor:
         run = Federation(setup, executor)
-        history = History(setup.seed, setup.experiment.model.budgets, run.layout.layers, run.layout.sizes)
-        states, reasons = [], []
+        rows, bits, states, reasons = [], [], [], []
         for record in run.rounds():
-            history.append(record)
+            rows.append(round_row(setup.seed, record, rows[-1] if rows else None))
+            bits += bits_rows(setup.seed, record, run.layout, setup.experiment.model.budgets)
             reasons.append(record.exchange.reasons)
             model = record.state.model
             states.append((model.weights.numpy().tobytes(), model.remainder.numpy().tobytes(), record.state.consensus))
             if killing:
                 for worker in multiprocessing.active_children():
                     os.kill(worker.pid, signal.SIGKILL)
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history.rounds]
-    return states, rows, list(history.bits()), reasons
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return states, rows, bits, reasons
 
 
 @pytest.fixture(scope="module")
@@ -174,4 +173,3 @@ def test_the_executor_that_is_named_is_built(settings):
     with build_executor(Execution(executor="processes", workers=1), settings) as executor:
         assert isinstance(executor, Processes)
         assert len(multiprocessing.active_children()) == 1
-    assert 1 <= available_cores() <= os.cpu_count()

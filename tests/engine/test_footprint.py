@@ -10,10 +10,14 @@ import torch
 from fedmpq.config import Execution
 from fedmpq.engine import footprint, hardware
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.footprint import MAIN, WORKER, plan, workers
+from fedmpq.engine.footprint import MAIN, WORKER, plan
 from pipeline import progress
 
 GIB = 2**30
+
+
+def workers(setup, execution):
+    return plan(setup, execution)[0]
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def machine(monkeypatch):
     """A function that says how many cores and how much memory there are."""
 
     def machine(cores, memory=1000 * GIB):
-        monkeypatch.setattr(footprint, "available_cores", lambda: cores)
+        monkeypatch.setattr(footprint, "cpu_count", lambda: cores)
         monkeypatch.setattr(footprint, "available_memory", lambda: memory)
 
     return machine

@@ -3,10 +3,12 @@
 from math import ceil
 
 import torch
+from joblib import cpu_count
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from fedmpq.config import Execution
-from fedmpq.engine.hardware import available_cores, available_memory
+from fedmpq.engine.hardware import available_memory
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK
 
@@ -25,32 +27,17 @@ def plan(setup: Setup, execution: Execution) -> tuple[int, float]:
 
     There are as many workers as asked for, if there are tasks, cores and memory for them.
     """
-    each = _worker_memory(setup)
-    count = _workers(setup, execution, each)
-    return count, MAIN + count * each
-
-
-def workers(setup: Setup, execution: Execution) -> int:
-    """How many clients are trained at a time: see `plan`."""
-    return 1 if execution.executor == "sequential" else plan(setup, execution)[0]
-
-
-def _workers(setup: Setup, execution: Execution, memory: float) -> int:
-    if execution.executor == "sequential":
-        return 1
+    values = setup.experiment.training.batch_size * outputs(setup.build_model()[0], setup.dataset.image_size)
+    each = WORKER + OVERHEAD * (2 if setup.precision == "bfloat16" else 4) * values
     tasks = max(setup.experiment.asked, ceil(len(setup.evaluation_images[1]) / EVALUATION_CHUNK))
-    if execution.ray_address:  # Its machines are others.
-        return min(execution.workers or tasks, tasks)
-    cores = available_cores()
-    wanted = execution.workers or (ON_GPU if setup.device.type == "cuda" else cores)
-    return max(1, min(wanted, tasks, cores, int((available_memory() - MAIN) / memory)))
-
-
-def _worker_memory(setup: Setup) -> float:
-    """Bytes that a worker takes at its peak."""
-    model, _, _ = setup.build_model()
-    values = setup.experiment.training.batch_size * outputs(model, setup.dataset.image_size)
-    return WORKER + OVERHEAD * (2 if setup.precision == "bfloat16" else 4) * values
+    limits = [execution.workers or tasks, tasks]
+    if execution.executor == "sequential":
+        limits = [1]
+    elif not execution.ray_address:  # Its machines are others.
+        limits += [cpu_count(), int((available_memory() - MAIN) / each)]
+        limits += [ON_GPU] if setup.device.type == "cuda" and not execution.workers else []
+    count = max(1, min(limits))
+    return count, MAIN + count * each
 
 
 def outputs(model: nn.Module, image_size: int) -> int:
@@ -58,13 +45,9 @@ def outputs(model: nn.Module, image_size: int) -> int:
     sizes = []
 
     def note(module: nn.Module, inputs: tuple, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and not list(module.children()):
             sizes.append(output.numel())
 
-    leaves = [module for module in model.modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(note) for module in leaves]
-    with torch.inference_mode():
+    with register_module_forward_hook(note), torch.inference_mode():
         model.eval()(torch.zeros(1, 3, image_size, image_size))
-    for hook in hooks:
-        hook.remove()
     return sum(sizes)

@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 import sys
 from contextlib import suppress
 from functools import cache
@@ -11,8 +12,8 @@ import psutil
 import torch
 from joblib import cpu_count
 
-# Numbers of mallopt's options in malloc.h.
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
+"""Numbers of mallopt's options in malloc.h."""
 KEPT_BYTES = 2**30
 CGROUP = Path("/sys/fs/cgroup")
 CONTAINERS = (
@@ -23,12 +24,9 @@ CONTAINERS = (
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called `name`; `auto`: the first GPU where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The device called `name`; `auto`: a GPU where there is one."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device(name) if name != "auto" else accelerator or torch.device("cpu")
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
@@ -41,11 +39,6 @@ def resolve_precision(name: str, device: torch.device) -> str:
         capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
         native = any(capabilities.get(key, False) for key in ("avx512_bf16", "amx_bf16", "sve_bf16"))
     return "bfloat16" if native else "float32"
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use, a container's share counted."""
-    return cpu_count()
 
 
 @cache
@@ -71,17 +64,13 @@ def keep_memory() -> None:
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:
-    """Processor, cores, memory (GiB) and device, for whoever reads a time."""
+    """Processor, cores (a container's share counted), memory (GiB) and device, for whoever reads a time."""
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.*)", about.read_text()) if about.exists() else None
     return {
-        "processor": _processor(),
-        "cores": available_cores(),
+        "processor": found[1] if found else platform.machine(),
+        "cores": cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,126 +1,92 @@
-"""The rounds of a run as rows: of rounds.csv and bits.csv, and summed up in run.json."""
+"""The rounds of a run as rows of rounds.csv and bits.csv, and summed up in run.json."""
 
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 if TYPE_CHECKING:
+    from fedmpq.federated.layout import Layout
     from fedmpq.federated.server import RoundRecord
 
 Row = dict[str, Any]
-ROUND = itemgetter("round")
 FULL_PRECISION = 32
 FINAL_ROUNDS = 5
 EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
 """How many clients met which fate in a round; discarded are the answers of attempts that were repeated."""
 
 
-@dataclass
-class History:
-    """What the rounds of one seed have left so far."""
+def round_row(seed: int, record: "RoundRecord", before: Row | None) -> Row:
+    """The row of rounds.csv that follows `before`; its bytes are sums over all clients and all rounds so far."""
+    before, exchange = before or {"uplink_bytes": 0, "downlink_bytes": 0}, record.exchange
+    row = {
+        "seed": seed,
+        "round": record.round,
+        "test_accuracy": record.accuracy,
+        "test_loss": record.loss,
+        "train_loss": record.train_loss,
+        "uplink_bytes": before["uplink_bytes"] + exchange.uplink_bytes,
+        "downlink_bytes": before["downlink_bytes"] + exchange.downlink_bytes,
+        **{event: exchange.counts[event] for event in EVENTS},
+        "simulated_seconds": exchange.simulated_seconds,
+        "seconds": round(record.seconds, 3),
+    }
+    return row if record.device_accuracy is None else row | {"device_accuracy": record.device_accuracy}
 
-    seed: int
-    budgets: list[float]
-    """Of all clients."""
-    layers: list[str]
-    """Names of the quantized layers (L)."""
-    sizes: list[int]
-    """Number of weights of each layer (L)."""
-    rounds: list[Row] = field(default_factory=list)
-    """Rows of rounds.csv; bytes are sums over all clients and all rounds so far."""
-    clients: list[Row] = field(default_factory=list)
-    """For each round, ascending, and client: `round`, `client`, bits `given` and `left` (L)."""
-    remainder: int = 0
-    """Number of values beside the quantized weights, which are float32 (R)."""
 
-    def append(self, record: "RoundRecord") -> None:
-        """Add one more round."""
-        before = self.rounds[-1] if self.rounds else {"uplink_bytes": 0, "downlink_bytes": 0}
-        exchange = record.exchange
-        row = {
-            "seed": self.seed,
+def bits_rows(seed: int, record: "RoundRecord", layout: "Layout", budgets: Sequence[float]) -> list[Row]:
+    """The rows of bits.csv of a round; `budgets` are those of all clients."""
+    full = (FULL_PRECISION,) * len(layout.sizes)
+    return [
+        {
+            "seed": seed,
             "round": record.round,
-            "test_accuracy": record.accuracy,
-            "test_loss": record.loss,
-            "train_loss": record.train_loss,
-            "uplink_bytes": before["uplink_bytes"] + exchange.uplink_bytes,
-            "downlink_bytes": before["downlink_bytes"] + exchange.downlink_bytes,
-            **{event: exchange.counts[event] for event in EVENTS},
-            "simulated_seconds": exchange.simulated_seconds,
-            "seconds": round(record.seconds, 3),
+            "client": client.client,
+            "budget": budgets[client.client],
+            "layer": layer,
+            "parameters": size,
+            "bits_given": given,
+            "bits_left": left,
         }
-        if record.device_accuracy is not None:
-            row["device_accuracy"] = record.device_accuracy
-        self.rounds.append(row)
-        full = (FULL_PRECISION,) * len(self.layers)
-        self.clients += [
-            {"round": record.round, "client": c.client, "given": c.given or full, "left": c.left or full}
-            for c in record.clients
-        ]
-
-    def bits(self, round: int | None = None) -> Iterator[Row]:
-        """Rows of bits.csv, of one round or of all."""
-        clients = self.clients
-        if round is not None:
-            clients = clients[bisect_left(clients, round, key=ROUND) : bisect_right(clients, round, key=ROUND)]
-        for client in clients:
-            for index, layer in enumerate(self.layers):
-                yield {
-                    "seed": self.seed,
-                    "round": client["round"],
-                    "client": client["client"],
-                    "budget": self.budgets[client["client"]],
-                    "layer": layer,
-                    "parameters": self.sizes[index],
-                    "bits_given": client["given"][index],
-                    "bits_left": client["left"][index],
-                }
-
-    def weighted_bits(self, which: str) -> int:
-        """Sum over rounds, clients and layers of bits `given` or `left` x weights."""
-        return sum(b * size for client in self.clients for b, size in zip(client[which], self.sizes, strict=True))
+        for client in record.clients
+        for layer, size, given, left in zip(
+            layout.layers, layout.sizes, client.given or full, client.left or full, strict=True
+        )
+    ]
 
 
-def summarize(histories: Sequence[History]) -> Row:
-    """The measured part of run.json. Accuracies are 0 .. 1, seconds are of a median round."""
-    seconds = sorted(row["seconds"] for history in histories for row in history.rounds)
+def summarize(rounds: pd.DataFrame, bits: pd.DataFrame, remainder: int) -> Row:
+    """The measured part of run.json. Accuracies are 0 .. 1, seconds are of a median round.
+
+    Args:
+        rounds: rounds.csv of all seeds.
+        bits: bits.csv of all seeds.
+        remainder: number of values beside the quantized weights, which are float32.
+    """
+    accuracies = {f"seed-{seed}": rows.tolist() for seed, rows in rounds.groupby("seed", sort=False)["test_accuracy"]}
+    clients = {event: int(rounds[event].sum()) for event in EVENTS}
+    sent = sum(clients[event] for event in ("answered", "late", "rejected", "discarded"))
+    total = rounds.groupby("seed")[["uplink_bytes", "downlink_bytes"]].last().sum()
+    given, left = (int((bits["parameters"] * bits[column]).sum()) for column in ("bits_given", "bits_left"))
+    weights, rest = int(bits["parameters"].sum()), remainder * clients["answered"]
     return {
-        "final_accuracy": _over_seeds(histories, lambda accuracies: fmean(accuracies[-FINAL_ROUNDS:])),
-        "best_accuracy": _over_seeds(histories, max),
-        "average_bits": _average_bits(histories),
-        "bytes_per_client_and_round": _bytes(histories),
-        "seconds_per_round": seconds[len(seconds) // 2],
+        "final_accuracy": _over_seeds({seed: fmean(found[-FINAL_ROUNDS:]) for seed, found in accuracies.items()}),
+        "best_accuracy": _over_seeds({seed: max(found) for seed, found in accuracies.items()}),
+        "average_bits": {
+            "given": given / weights,
+            "left": left / weights,
+            "all": (given + FULL_PRECISION * rest) / (weights + rest),
+        },
+        "bytes_per_client_and_round": {
+            "uplink": int(total["uplink_bytes"]) / sent,
+            "downlink": int(total["downlink_bytes"]) / clients["asked"],
+            "nominal": left / 8 / clients["answered"],
+        },
+        "seconds_per_round": sorted(rounds["seconds"].tolist())[len(rounds) // 2],
     }
 
 
-def _over_seeds(histories: Sequence[History], measure: Callable[[list[float]], float]) -> Row:
-    values = {f"seed-{h.seed}": measure([row["test_accuracy"] for row in h.rounds]) for h in histories}
+def _over_seeds(values: dict[str, float]) -> Row:
     deviation = stdev(values.values()) if len(values) > 1 else None
     return {"mean": fmean(values.values()), "std": deviation, **values}
-
-
-def _average_bits(histories: Sequence[History]) -> Row:
-    weights, rest = (sum(len(h.clients) * count(h) for h in histories) for count in (_weights, lambda h: h.remainder))
-    given, left = (sum(history.weighted_bits(which) for history in histories) for which in ("given", "left"))
-    return {"given": given / weights, "left": left / weights, "all": (given + FULL_PRECISION * rest) / (weights + rest)}
-
-
-def _weights(history: History) -> int:
-    return sum(history.sizes)
-
-
-def _bytes(histories: Sequence[History]) -> Row:
-    counts = Counter()
-    for history in histories:
-        for row in history.rounds:
-            counts.update({event: row[event] for event in EVENTS})
-    sent = counts["answered"] + counts["late"] + counts["rejected"] + counts["discarded"]
-    return {
-        "uplink": sum(history.rounds[-1]["uplink_bytes"] for history in histories) / sent,
-        "downlink": sum(history.rounds[-1]["downlink_bytes"] for history in histories) / counts["asked"],
-        "nominal": sum(history.weighted_bits("left") for history in histories) / 8 / counts["answered"],
-    }

@@ -1,20 +1,15 @@
-"""The files of results of a cell: metrics.json, run.json, rounds.csv and bits.csv. Reading them takes no torch."""
+"""Reading the files of results of a cell, metrics.json, run.json, rounds.csv and bits.csv, which takes no torch."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fedmpq.engine.history import EVENTS, History, Row, summarize
+from fedmpq.engine.history import EVENTS, Row
 from fedmpq.errors import UserError
-from fedmpq.files import replacing, write_json
-
-if TYPE_CHECKING:
-    from fedmpq.config import Execution
-    from fedmpq.engine.cell import Cell
 
 FILES = ("metrics.json", "run.json", "rounds.csv", "bits.csv")
 ROUNDS = {"seed": int, "round": int, "test_accuracy": float, "test_loss": float, "train_loss": float}
@@ -69,33 +64,6 @@ class Run(BaseModel):
         return self
 
 
-def write_results(cell: "Cell", histories: Sequence[History], execution: "Execution", folder: Path) -> None:
-    """Write the results of all seeds: all files, or none."""
-    from fedmpq.engine.footprint import workers
-    from fedmpq.engine.hardware import describe
-
-    count = None if execution.ray_address else workers(cell.setup(histories[0].seed), execution)
-    place = {"precision": cell.precision, "executor": execution.executor, "workers": count}
-    run = {
-        "experiment": cell.name,
-        "algorithm": cell.algorithm,
-        "alpha": cell.alpha,
-        "seeds": [history.seed for history in histories],
-        "rounds": cell.experiment.training.rounds,
-        **summarize(histories),
-        "hardware": describe(cell.device) | place,
-        "parameters": cell.flat_parameters,
-        "partition": {f"seed-{history.seed}": cell.partition_hash(history.seed) for history in histories},
-        "fingerprint": cell.fingerprint,
-    }
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        write_json(temporary / "metrics.json", headline(run))
-        write_json(temporary / "run.json", run)
-        _write_table(temporary / "rounds.csv", [row for history in histories for row in history.rounds])
-        _write_table(temporary / "bits.csv", [row for history in histories for row in history.bits()])
-
-
 def headline(run: Row) -> Row:
     """The few numbers of run.json that metrics.json repeats, flat, for `dvc metrics` and `dvc exp` to compare."""
     return {
@@ -124,15 +92,21 @@ def read_run(folder: Path) -> Row:
         raise broken(path, error.strerror or str(error)) from error
 
 
-def read_table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
+def read_table(path: Path, columns: dict[str, type], size: int | None = None) -> pd.DataFrame:
     """A table with at least `columns`, of their types. Text is what stands there, be it "5" or "NA".
+
+    Args:
+        path: the file.
+        columns: their types by name.
+        size: how many bytes of the file count; None: all.
 
     Raises:
         UserError: it is missing, damaged or empty, or a value is missing or of another type.
     """
     gaps = {column: ["", "nan"] for column, kind in columns.items() if kind is float}
     try:
-        table = pd.read_csv(path, dtype=columns, keep_default_na=False, na_values=gaps)
+        file = BytesIO(path.read_bytes()[:size])
+        table = pd.read_csv(file, dtype=columns, keep_default_na=False, na_values=gaps)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise broken(path, getattr(error, "strerror", None) or str(error)) from error
     if missing := [column for column in columns if column not in table]:
@@ -145,7 +119,3 @@ def read_table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
 def broken(path: Path, fault: str) -> UserError:
     """What to raise for a file of results that cannot be used."""
     return UserError(f"{path} is broken: {' '.join(fault.split())}; delete that folder and run `dvc repro` again")
-
-
-def _write_table(path: Path, rows: list[Row]) -> None:
-    pd.DataFrame(rows).to_csv(path, index=False, na_rep="nan", lineterminator="\n")
