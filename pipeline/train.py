@@ -99,6 +99,7 @@ def holds_results(cell: "Cell", out: Path) -> bool:
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
+    from fedmpq.engine.checkpoint import clear
     from fedmpq.engine.seed_run import SeedRun, write_results
     from fedmpq.tracking import seal
 
@@ -113,7 +114,7 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
 
     seal(command.ROOT, out, bits_heat_map)
     for run in runs:
-        run.folder.clear()
+        clear(run.folder)
 
 
 def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:

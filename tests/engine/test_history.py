@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fedmpq.engine.history import bits_rows, round_row, summarize
+from fedmpq.engine.results import bits_rows, round_row, summarize
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.server import ClientRecord, Exchange, RoundRecord, ServerState
 

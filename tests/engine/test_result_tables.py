@@ -8,9 +8,8 @@ from dvc.render.converter.vega import VegaConverter
 
 from fedmpq.config import Execution
 from fedmpq.engine import seed_run
-from fedmpq.engine.checkpoint import CheckpointFolder
-from fedmpq.engine.history import EVENTS, bits_rows
-from fedmpq.engine.results import BITS, ROUNDS, read_run, read_table
+from fedmpq.engine.checkpoint import save
+from fedmpq.engine.results import BITS, EVENTS, ROUNDS, bits_rows, read_run, read_table
 from fedmpq.engine.seed_run import SeedRun, write_results
 from fedmpq.errors import UserError
 from fedmpq.federated.layout import FlatModel
@@ -34,7 +33,7 @@ def folder(request, tmp_path, monkeypatch):
         partition_hash=str,
         setup=lambda seed: None,
         fingerprint="f",
-        checkpoints=lambda seed: CheckpointFolder(tmp_path / f"seed-{seed}"),
+        checkpoints=lambda seed: tmp_path / f"seed-{seed}",
     )
     runs = [SeedRun(cell, seed) for seed in request.param]
     model = FlatModel(torch.zeros(60), torch.zeros(0))
@@ -45,7 +44,8 @@ def folder(request, tmp_path, monkeypatch):
             row |= {**dict.fromkeys(EVENTS, 2), "simulated_seconds": 7.0, "seconds": 1.235}
             clients = [ClientRecord(client, (2, 8, 4), (2, 7, 4)) for client in range(2)]
             bits = bits_rows(run.seed, SimpleNamespace(round=number, clients=clients), LAYOUT, [2.0, 8.0])
-            run.last = run.folder.save(ServerState(number, model), {"rounds.csv": [row], "bits.csv": bits}, run.last)
+            tables = {"rounds.csv": [row], "bits.csv": bits}
+            run.last = save(run.folder, ServerState(number, model), tables, run.last)
     monkeypatch.setattr(seed_run, "plan", lambda *run: (1, 0))
     write_results(runs, Execution(executor="sequential"), tmp_path / "results")
     return tmp_path / "results"

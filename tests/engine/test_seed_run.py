@@ -48,7 +48,7 @@ def results(folder, runs):
 def test_a_run_that_was_cut_off_ends_with_the_same_bytes(root, algorithm, after):
     run, _ = finished(SeedRun(cell(root, algorithm), 0))
     expected = results(root / "results/whole", [run])
-    shutil.rmtree(run.folder.folder)
+    shutil.rmtree(run.folder)
 
     cut = SeedRun(cell(root, algorithm), 0)
     rounds = cut.rounds(HERE)
@@ -121,7 +121,7 @@ def test_results_appear_as_a_whole_or_not_at_all(root):
     folder = root / "results"
     write_results([run], HERE, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    rounds = run.folder.folder / "rounds.csv"
+    rounds = run.folder / "rounds.csv"
     rounds.write_text(re.sub(r"^(0,1),[0-9.]*", r"\1,nan", rounds.read_text(), flags=re.MULTILINE))
     run.last.sizes["rounds.csv"] = rounds.stat().st_size
     with pytest.raises(ValueError, match="not JSON compliant"):

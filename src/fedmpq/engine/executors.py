@@ -6,15 +6,14 @@ where one is made: Lightning takes seconds, which a server with its workers else
 
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from fedmpq.config import Execution
 from fedmpq.engine import processes
-from fedmpq.engine.footprint import plan
-from fedmpq.engine.hardware import keep_memory
+from fedmpq.engine.hardware import keep_memory, plan
 from fedmpq.engine.pool import ONE_AT_A_TIME, Carrier, Died, NotReady, Pool, carry_out, checked, new_worker
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import Executor, Task
@@ -30,13 +29,14 @@ def build_executor(execution: Execution, setup: Setup) -> Executor:
         from fedmpq.engine.ray_executor import Ray
 
         return Ray(setup, workers, execution.ray_address)
-    return Processes(setup, workers)
+    return Pool(partial(Process, setup), workers)
 
 
-class Sequential(AbstractContextManager):
+class Sequential(nullcontext):
     """One task after another in this process."""
 
     def __init__(self, setup: Setup):
+        super().__init__(self)
         self.worker = new_worker(setup)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
@@ -44,24 +44,17 @@ class Sequential(AbstractContextManager):
         for task in tasks:
             yield task, checked(carry_out(self.worker.run, task))
 
-    def __exit__(self, *error: object) -> None:
-        pass
 
+class Process:
+    """A worker of a `Pool` in a single-threaded process on this machine."""
 
-class Processes(Pool):
-    """Single-threaded processes on this machine."""
-
-    def __init__(self, setup: Setup, workers: int):
-        super().__init__(partial(_Process, setup), workers)
-
-
-class _Process:
     def __init__(self, setup: Setup):
         self.connection, theirs = processes.CONTEXT.Pipe()
         self.process, self.ready = processes.start(_serve, theirs, setup), False
         theirs.close()
 
     def run(self, task: Task) -> Any:
+        """The outcome of `task`; raises Died or NotReady."""
         try:
             self.ready = self.ready or self.connection.recv()
             self.connection.send(task)
@@ -73,6 +66,7 @@ class _Process:
             raise (Died if self.ready else NotReady)(f"exit code {self.process.exitcode}{killed}") from error
 
     def stop(self) -> None:
+        """Let it go, whatever it does."""
         self.process.terminate()
         self.process.join()
 

@@ -30,16 +30,7 @@ class Ray(Pool):
     """Actors of an existing cluster, or of one that is started on this machine."""
 
     def __init__(self, setup: Setup, workers: int, address: str | None):
-        """Connect or start.
-
-        Args:
-            setup: of the run.
-            workers: number of actors, at most one for each processor of the cluster.
-            address: of the cluster's head, e.g. `10.0.0.1:6379`; None: start one here.
-
-        Raises:
-            UserError: there is no cluster at `address`, or it refuses.
-        """
+        """Start so many actors, at most one for each processor of the cluster; for the rest see `connect`."""
         self.owner = not ray.is_initialized()
         if self.owner:
             connect(address, workers)
@@ -72,7 +63,11 @@ class _Actor:
 
 
 def connect(address: str | None, workers: int) -> None:
-    """Join the cluster at `address`, or start one for `workers` here; raises UserError as `Ray` does."""
+    """Join the cluster whose head is at `address`, e.g. `10.0.0.1:6379`; None: start one for so many workers here.
+
+    Raises:
+        UserError: there is none, or it refuses.
+    """
     try:
         if address:  # Ray itself would try for minutes.
             host, _, port = address.rpartition(":")
@@ -92,16 +87,10 @@ def brief(setup: Setup) -> tuple[tuple[str, str], str, str, bytes]:
 
 
 def briefed_worker(code: tuple[str, str], digest: str, place: str, setup: bytes) -> Any:
-    """The worker for a run.
+    """The worker for a run; UserError if the code here is another than in the `place` where the run was started.
 
-    Args:
-        code: algorithm and network, which name the files of the method.
-        digest: of these files where the run was started.
-        place: where that is.
-        setup: pickled, since other code might not be able to read it.
-
-    Raises:
-        UserError: the code here is another than that of the run.
+    `code` are algorithm and network, which name the files of the method; `digest` is of these files over there. `setup`
+    is pickled by itself, since other code might not be able to read it.
     """
     if code_digest(*code) != digest:
         raise UserError(f"the code of a worker, in {PLACE}, differs from that of the run, in {place}")

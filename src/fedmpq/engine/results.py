@@ -1,17 +1,27 @@
-"""Reading the files of results of a cell, metrics.json, run.json, rounds.csv and bits.csv, which takes no torch."""
+"""The results of a cell: rounds.csv and bits.csv, and run.json and metrics.json, which sum them up. Takes no torch."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fedmpq.engine.history import EVENTS, Row
 from fedmpq.errors import UserError
 
+if TYPE_CHECKING:
+    from fedmpq.federated.layout import Layout
+    from fedmpq.federated.server import RoundRecord
+
+Row = dict[str, Any]
+FULL_PRECISION = 32
+FINAL_ROUNDS = 5
 FILES = ("metrics.json", "run.json", "rounds.csv", "bits.csv")
+EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
+"""How many clients met which fate in a round; discarded are the answers of attempts that were repeated."""
 ROUNDS = {"seed": int, "round": int, "test_accuracy": float, "test_loss": float, "train_loss": float}
 ROUNDS |= {"uplink_bytes": int, "downlink_bytes": int, **dict.fromkeys(EVENTS, int)}
 ROUNDS |= {"simulated_seconds": float, "seconds": float}
@@ -21,6 +31,34 @@ BITS |= {"bits_given": int, "bits_left": int}
 """Columns of bits.csv and their types."""
 COUNTS = defaultdict(lambda: int, seed=int, client=int, label_0=int)
 """Columns of a partition's counts.csv and their types: one more for each further label."""
+
+
+def round_row(seed: int, record: "RoundRecord", before: Row | None) -> Row:
+    """The row of rounds.csv that follows `before`; its bytes are sums over all clients and all rounds so far."""
+    before, exchange = before or {"uplink_bytes": 0, "downlink_bytes": 0}, record.exchange
+    row = {
+        "seed": seed,
+        "round": record.round,
+        "test_accuracy": record.accuracy,
+        "test_loss": record.loss,
+        "train_loss": record.train_loss,
+        "uplink_bytes": before["uplink_bytes"] + exchange.uplink_bytes,
+        "downlink_bytes": before["downlink_bytes"] + exchange.downlink_bytes,
+        **{event: exchange.counts[event] for event in EVENTS},
+        "simulated_seconds": exchange.simulated_seconds,
+        "seconds": round(record.seconds, 3),
+    }
+    return row if record.device_accuracy is None else row | {"device_accuracy": record.device_accuracy}
+
+
+def bits_rows(seed: int, record: "RoundRecord", layout: "Layout", budgets: Sequence[float]) -> list[Row]:
+    """The rows of bits.csv of a round; `budgets` are those of all clients."""
+    full, rows = (FULL_PRECISION,) * len(layout.sizes), []
+    for client in record.clients:
+        whose = seed, record.round, client.client, budgets[client.client]
+        layers = zip(layout.layers, layout.sizes, client.given or full, client.left or full, strict=True)
+        rows += [dict(zip(BITS, (*whose, *layer), strict=True)) for layer in layers]
+    return rows
 
 
 class Run(BaseModel):
@@ -50,18 +88,48 @@ class Run(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "Run":
-        seeds = {f"seed-{seed}" for seed in self.seeds}
+        seeds = [f"seed-{seed}" for seed in self.seeds]
         needed = {
-            "final_accuracy": {"mean", "std", *seeds},
-            "best_accuracy": {"mean", "std", *seeds},
-            "average_bits": {"given", "left", "all"},
-            "bytes_per_client_and_round": {"uplink", "downlink", "nominal"},
+            "final_accuracy": ["mean", "std", *seeds],
+            "best_accuracy": ["mean", "std", *seeds],
+            "average_bits": ["given", "left", "all"],
+            "bytes_per_client_and_round": ["uplink", "downlink", "nominal"],
             "partition": seeds,
         }
-        for name, keys in needed.items():
-            if missing := sorted(keys - getattr(self, name).keys()):
-                raise ValueError(f"{name}.{missing[0]} is missing")
+        missing = [f"{name}.{key}" for name, keys in needed.items() for key in keys if key not in getattr(self, name)]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
         return self
+
+
+def summarize(rounds: pd.DataFrame, bits: pd.DataFrame, remainder: int) -> Row:
+    """The measured part of a `Run`, of rounds.csv and bits.csv; `remainder` values of each model are float32."""
+    accuracies = {f"seed-{seed}": rows.tolist() for seed, rows in rounds.groupby("seed", sort=False)["test_accuracy"]}
+    clients = {event: int(rounds[event].sum()) for event in EVENTS}
+    sent = sum(clients[event] for event in ("answered", "late", "rejected", "discarded"))
+    total = rounds.groupby("seed")[["uplink_bytes", "downlink_bytes"]].last().sum()
+    given, left = (int((bits["parameters"] * bits[column]).sum()) for column in ("bits_given", "bits_left"))
+    weights, rest = int(bits["parameters"].sum()), remainder * clients["answered"]
+    return {
+        "final_accuracy": _over_seeds({seed: fmean(found[-FINAL_ROUNDS:]) for seed, found in accuracies.items()}),
+        "best_accuracy": _over_seeds({seed: max(found) for seed, found in accuracies.items()}),
+        "average_bits": {
+            "given": given / weights,
+            "left": left / weights,
+            "all": (given + FULL_PRECISION * rest) / (weights + rest),
+        },
+        "bytes_per_client_and_round": {
+            "uplink": int(total["uplink_bytes"]) / sent,
+            "downlink": int(total["downlink_bytes"]) / clients["asked"],
+            "nominal": left / 8 / clients["answered"],
+        },
+        "seconds_per_round": sorted(rounds["seconds"].tolist())[len(rounds) // 2],
+    }
+
+
+def _over_seeds(values: dict[str, float]) -> Row:
+    deviation = stdev(values.values()) if len(values) > 1 else None
+    return {"mean": fmean(values.values()), "std": deviation, **values}
 
 
 def headline(run: Row) -> Row:
@@ -77,11 +145,7 @@ def headline(run: Row) -> Row:
 
 
 def read_run(folder: Path) -> Row:
-    """All that is known of the results in `folder` but their tables: the keys of `Run`.
-
-    Raises:
-        UserError: run.json is missing or damaged.
-    """
+    """All that is known of the results in `folder` but their tables: the keys of `Run`; UserError if it is damaged."""
     path = folder / "run.json"
     try:
         return Run.model_validate_json(path.read_bytes()).model_dump()
@@ -95,10 +159,7 @@ def read_run(folder: Path) -> Row:
 def read_table(path: Path, columns: dict[str, type], size: int | None = None) -> pd.DataFrame:
     """A table with at least `columns`, of their types. Text is what stands there, be it "5" or "NA".
 
-    Args:
-        path: the file.
-        columns: their types by name.
-        size: how many bytes of the file count; None: all.
+    Of the file its first `size` bytes count, or all.
 
     Raises:
         UserError: it is missing, damaged or empty, or a value is missing or of another type.

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from fedmpq.config import Execution
 from fedmpq.engine.cell import Cell
-from fedmpq.engine.checkpoint import save_tensors
+from fedmpq.engine.checkpoint import last, save, save_tensors
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.footprint import plan
-from fedmpq.engine.hardware import describe
-from fedmpq.engine.history import Row, bits_rows, round_row, summarize
-from fedmpq.engine.results import BITS, ROUNDS, headline, read_table
+from fedmpq.engine.hardware import describe, plan
+from fedmpq.engine.results import BITS, ROUNDS, Row, bits_rows, headline, read_table, round_row, summarize
 from fedmpq.federated.server import Federation
 from fedmpq.files import exclusive, replacing, write_json
 
@@ -24,11 +22,11 @@ class SeedRun:
     def __init__(self, cell: Cell, seed: int):
         self.cell, self.seed = cell, seed
         self.folder = cell.checkpoints(seed)
-        self.last = self.folder.last()
+        self.last = last(self.folder)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from running the same seed of the same parameters."""
-        return exclusive(self.folder.folder / "run.lock", f"{self.folder.folder}")
+        return exclusive(self.folder / "run.lock", f"{self.folder}")
 
     @property
     def done(self) -> int:
@@ -38,21 +36,19 @@ class SeedRun:
     @property
     def model_file(self) -> Path:
         """State dictionary of the final global model, once the run is complete."""
-        return self.folder.folder / "model.pt"
+        return self.folder / "model.pt"
 
     def past(self) -> Iterator[tuple[Row, list[Row]]]:
         """The rows of rounds.csv and bits.csv of each completed round."""
         if self.last:
-            rounds, bits = (
-                read_table(self.folder.folder / name, TABLES[name], size) for name, size in self.last.sizes.items()
-            )
-            rows = bits.groupby("round")
-            for row in rounds.to_dict("records"):
-                yield row, rows.get_group(row["round"]).to_dict("records")
+            sizes = self.last.sizes
+            rounds, bits = (read_table(self.folder / name, TABLES[name], sizes[name]) for name in TABLES)
+            for number, row in enumerate(rounds.to_dict("records"), 1):
+                yield row, bits[bits["round"] == number].to_dict("records")
 
     def table(self, name: str) -> bytes:
         """The table of the completed rounds as a file of results, of this seed alone."""
-        return (self.folder.folder / name).read_bytes()[: self.last.sizes[name]]
+        return (self.folder / name).read_bytes()[: self.last.sizes[name]]
 
     def rounds(self, execution: Execution) -> Iterator[tuple[Row, list[Row]]]:
         """Run what is left and yield each round's rows of rounds.csv and bits.csv, then save it."""
@@ -63,7 +59,7 @@ class SeedRun:
                 row = round_row(self.seed, record, self.last and self.last.row)
                 bits = bits_rows(self.seed, record, federation.layout, budgets)
                 yield row, bits
-                self.last = self.folder.save(record.state, {"rounds.csv": [row], "bits.csv": bits}, self.last)
+                self.last = save(self.folder, record.state, {"rounds.csv": [row], "bits.csv": bits}, self.last)
             save_tensors(federation.layout.state_dict(self.last.state.model), self.model_file)
 
 
