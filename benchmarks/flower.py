@@ -6,10 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+from joblib import cpu_count
+
 from benchmarks.measure import AT_LEAST, Benchmark, Rows, Watched, alternate, start, watch
 from benchmarks.project import Scale, make, train
 from benchmarks.rounds import ENDED, on_all_cores
-from fedmpq.engine.hardware import available_cores
 from fedmpq.errors import UserError
 from pipeline import command
 
@@ -45,7 +46,7 @@ def compared(folder: Path, scale: Scale) -> Rows:
     float32 = make(folder / "flower", scale, "fp32", {"training.precision": "float32"}, alike=True)
     default = make(folder / "flower-default", scale, "fp32", alike=True)
     theirs, ours, usual, plain = alternate(
-        lambda: watch(start([ENVIRONMENT / "bin" / "python", PROGRAM, str(available_cores())], float32.root)),
+        lambda: watch(start([ENVIRONMENT / "bin" / "python", PROGRAM, str(cpu_count())], float32.root)),
         lambda: watch(train(float32)),
         lambda: watch(train(default)),
         lambda: on_all_cores(scale, "float32"),

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
+from joblib import cpu_count
+
 from benchmarks.core import Plain
 from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Rows, alternate, seconds, start, watch
 from benchmarks.project import Scale, make, train
 from fedmpq.config import Execution
 from fedmpq.engine import processes
-from fedmpq.engine.hardware import available_cores
 from fedmpq.engine.seed_run import SeedRun
 from fedmpq.tracking import Run, Training, round_metrics
 
@@ -37,7 +38,7 @@ def on_one_core(scale: Scale, precision: str = "auto") -> float:
 
 def on_all_cores(scale: Scale, precision: str) -> float:
     """The same divided among all cores, which work at the same time and so slow each other."""
-    cores, context = available_cores(), multiprocessing.get_context("spawn")
+    cores, context = cpu_count(), multiprocessing.get_context("spawn")
     with context.Pool(cores, initializer=context.Barrier(cores).wait) as pool:
         return fmean(pool.starmap(on_one_core, [(scale, precision)] * cores, chunksize=1)) / cores
 
@@ -57,7 +58,7 @@ def trained(folder: Path, scale: Scale, algorithm: str) -> list[tuple[float, ...
         for row, bits in SeedRun(cell, 0).rounds(Execution()):
             tracked.log_round(round_metrics(row, bits), row["round"])
             total = time.perf_counter() - started
-            found.append((total, total - row["seconds"], on_one_core(scale) / available_cores()))
+            found.append((total, total - row["seconds"], on_one_core(scale) / cpu_count()))
             started = time.perf_counter()
     return list(zip(*found[1:], strict=True))
 

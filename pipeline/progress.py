@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def outline(cell: "Cell", execution: Execution) -> str:
     """What lies ahead: a line on clients, images, rounds, memory, and one on what is quantized."""
-    from fedmpq.engine.footprint import plan
+    from fedmpq.engine.hardware import plan
 
     experiment, setup = cell.experiment, cell.setup(cell.experiment.partition.seeds[0])
     clients, training = experiment.partition.clients, experiment.training

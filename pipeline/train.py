@@ -99,8 +99,8 @@ def holds_results(cell: "Cell", out: Path) -> bool:
 
 def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
     """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
-    from fedmpq.engine.results import write_results
-    from fedmpq.engine.seed_run import SeedRun
+    from fedmpq.engine.checkpoint import clear
+    from fedmpq.engine.seed_run import SeedRun, write_results
     from fedmpq.tracking import seal
 
     runs = [SeedRun(cell, seed) for seed in cell.experiment.partition.seeds]
@@ -109,12 +109,12 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
         later = sum(cell.experiment.training.rounds - other.done for other in runs[index + 1 :])
         with run.lock():
             train_seed(run, parameters, later)
-    write_results(cell, [run.history for run in runs], parameters.execution, out)
+    write_results(runs, parameters.execution, out)
     from fedmpq.reporting.heatmap import bits_heat_map
 
     seal(command.ROOT, out, bits_heat_map)
     for run in runs:
-        run.folder.clear()
+        clear(run.folder)
 
 
 def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
@@ -128,8 +128,8 @@ def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
         Run(command.ROOT, training) as tracked,
         Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later) as progress,
     ):
-        for row in run.history.rounds if run.history else []:  # What MLflow missed; it skips what it holds.
-            tracked.log_round(round_metrics(row, run.history.bits(row["round"])), row["round"])
+        for row, bits in run.past():  # What MLflow missed; it skips what it holds.
+            tracked.log_round(round_metrics(row, bits), row["round"])
         for row, bits in run.rounds(parameters.execution):
             tracked.log_round(round_metrics(row, bits), row["round"])
             progress.show(row)

@@ -1,35 +1,40 @@
 import multiprocessing
 import os
 import signal
+from functools import partial
 
 import pytest
 import tiny
 import torch
 
 from fedmpq.config import Execution
-from fedmpq.engine.executors import Processes, Sequential, build_executor
-from fedmpq.engine.hardware import available_cores
-from fedmpq.engine.history import History
+from fedmpq.engine.executors import Process, Sequential, build_executor
+from fedmpq.engine.pool import Pool
+from fedmpq.engine.results import bits_rows, round_row
 from fedmpq.errors import UserError
 from fedmpq.federated.server import Federation
+
+
+def processes(setup, workers):
+    return Pool(partial(Process, setup), workers)
 
 
 def outcome(setup, executor, killing=False):
     """Everything that a run leaves, but for its times; with `killing` the workers die between the rounds."""
     with executor:
         run = Federation(setup, executor)
-        history = History(setup.seed, setup.experiment.model.budgets, run.layout.layers, run.layout.sizes)
-        states, reasons = [], []
+        rows, bits, states, reasons = [], [], [], []
         for record in run.rounds():
-            history.append(record)
+            rows.append(round_row(setup.seed, record, rows[-1] if rows else None))
+            bits += bits_rows(setup.seed, record, run.layout, setup.experiment.model.budgets)
             reasons.append(record.exchange.reasons)
             model = record.state.model
             states.append((model.weights.numpy().tobytes(), model.remainder.numpy().tobytes(), record.state.consensus))
             if killing:
                 for worker in multiprocessing.active_children():
                     os.kill(worker.pid, signal.SIGKILL)
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history.rounds]
-    return states, rows, list(history.bits()), reasons
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return states, rows, bits, reasons
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +50,28 @@ def expected(settings):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_give_the_same_bytes_as_one_after_another(settings, expected, workers):
-    assert outcome(settings, Processes(settings, workers)) == expected
+    assert outcome(settings, processes(settings, workers)) == expected
 
 
 def test_the_threads_that_the_server_begins_with_change_nothing(settings, expected):
     torch.set_num_threads(4)
-    assert outcome(settings, Processes(settings, 1)) == expected
+    assert outcome(settings, processes(settings, 1)) == expected
     assert torch.get_num_threads() == 1
 
 
 def test_workers_that_die_between_rounds_are_replaced(settings, expected):
-    assert outcome(settings, Processes(settings, 2), killing=True) == expected
+    assert outcome(settings, processes(settings, 2), killing=True) == expected
 
 
 def test_workers_end_with_the_block(settings):
-    with Processes(settings, 2):
+    with processes(settings, 2):
         assert len(multiprocessing.active_children()) == 2
     assert not multiprocessing.active_children()
 
 
 def test_a_client_that_diverges_fails_in_a_worker_as_it_does_here(data):
     setup = tiny.setup(data, "fp32", network="user_models:fragile")
-    found = outcome(setup, Processes(setup, 1))
+    found = outcome(setup, processes(setup, 1))
     assert found == outcome(setup, Sequential(setup))
     assert [list(reasons) for reasons in found[3]] == [[0], [0]]
 
@@ -109,13 +114,13 @@ def test_a_worker_killed_in_training_is_replaced_and_nothing_is_lost(mortal, tmp
     immortal = mortal(0)
     expected = outcome(immortal, Sequential(immortal))
     setup = mortal(deaths)
-    assert outcome(setup, Processes(setup, 2)) == expected
+    assert outcome(setup, processes(setup, 2)) == expected
     assert (tmp_path / "left").read_text() == "0"
 
 
 def test_a_client_whose_workers_die_three_times_fails_and_the_round_goes_on(mortal):
     setup = mortal(3)
-    _, rows, bits, reasons = outcome(setup, Processes(setup, 2))
+    _, rows, bits, reasons = outcome(setup, processes(setup, 2))
     assert [(row["asked"], row["answered"], row["failed"]) for row in rows] == [(3, 2, 1), (3, 3, 0)]
     assert {row["client"] for row in bits if row["round"] == 1} == {1, 2}
     assert list(reasons[0]) == [0]
@@ -126,7 +131,7 @@ def test_a_client_whose_workers_die_three_times_fails_and_the_round_goes_on(mort
 def test_an_evaluation_whose_workers_die_is_an_error_that_says_so(mortal):
     setup = mortal(100, in_evaluation=True)
     with pytest.raises(UserError, match=r"^round 1: the global model could not be evaluated: its worker died 3 times"):
-        outcome(setup, Processes(setup, 1))
+        outcome(setup, processes(setup, 1))
     assert not multiprocessing.active_children()
 
 
@@ -157,12 +162,12 @@ def test_a_worker_that_cannot_begin_ends_the_run_at_once(data, tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     setup = tiny.setup(data, "fp32", network=f"{name}:factory")
     with pytest.raises(UserError, match=f"^{cause}"):
-        outcome(setup, Processes(setup, 2))
+        outcome(setup, processes(setup, 2))
     assert len((tmp_path / "starts").read_text()) <= 2
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("build", [Sequential, lambda setup: Processes(setup, 1)])
+@pytest.mark.parametrize("build", [Sequential, lambda setup: processes(setup, 1)])
 def test_a_fault_of_the_program_is_an_error_with_its_trace(data, build):
     setup = tiny.setup(data, "fp32", network="user_models:broken")
     with pytest.raises(RuntimeError, match="a fault of the program"):
@@ -172,6 +177,5 @@ def test_a_fault_of_the_program_is_an_error_with_its_trace(data, build):
 def test_the_executor_that_is_named_is_built(settings):
     assert isinstance(build_executor(Execution(executor="sequential"), settings), Sequential)
     with build_executor(Execution(executor="processes", workers=1), settings) as executor:
-        assert isinstance(executor, Processes)
+        assert isinstance(executor.idle[0], Process)
         assert len(multiprocessing.active_children()) == 1
-    assert 1 <= available_cores() <= os.cpu_count()

@@ -8,12 +8,16 @@ import tiny
 import torch
 
 from fedmpq.config import Execution
-from fedmpq.engine import footprint, hardware
+from fedmpq.engine import hardware
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.footprint import MAIN, WORKER, plan, workers
+from fedmpq.engine.hardware import MAIN, WORKER, plan
 from pipeline import progress
 
 GIB = 2**30
+
+
+def workers(setup, execution):
+    return plan(setup, execution)[0]
 
 
 @pytest.fixture
@@ -21,8 +25,8 @@ def machine(monkeypatch):
     """A function that says how many cores and how much memory there are."""
 
     def machine(cores, memory=1000 * GIB):
-        monkeypatch.setattr(footprint, "available_cores", lambda: cores)
-        monkeypatch.setattr(footprint, "available_memory", lambda: memory)
+        monkeypatch.setattr(hardware, "cpu_count", lambda: cores)
+        monkeypatch.setattr(hardware, "available_memory", lambda: memory)
 
     return machine
 
@@ -49,7 +53,7 @@ def test_no_more_workers_than_tasks_and_cores(data, machine, asked_for, cores, s
 
 def test_evaluation_is_work_for_workers_too(data, machine, monkeypatch):
     machine(24)
-    monkeypatch.setattr(footprint, "EVALUATION_CHUNK", 4)
+    monkeypatch.setattr(hardware, "EVALUATION_CHUNK", 4)
     assert workers(tiny.setup(data, budgets=(4, 4)), Execution()) == 8  # 30 test images
 
 

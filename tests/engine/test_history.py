@@ -1,9 +1,11 @@
 from collections import Counter
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
-from fedmpq.engine.history import History, summarize
+from fedmpq.engine.results import bits_rows, round_row, summarize
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.server import ClientRecord, Exchange, RoundRecord, ServerState
 
@@ -24,17 +26,31 @@ def record(round, clients, accuracy=0.5, device_accuracy=None, seconds=1.23456, 
     )
 
 
-def history(seed=0, accuracies=(0.5, 0.7), clients=None):
-    entry = History(seed, [2.0, 4.0, 8.0], ["conv1", "fc"], [10, 30])
-    for round, accuracy in enumerate(accuracies, 1):
-        entry.append(
-            record(round, clients or [ClientRecord(0, (2, 2), (1, 2)), ClientRecord(2, (8, 8), (8, 7))], accuracy)
-        )
-    return entry
+LAYOUT = SimpleNamespace(layers=["conv1", "fc"], sizes=[10, 30])
+BUDGETS = [2.0, 4.0, 8.0]
+CLIENTS = [ClientRecord(0, (2, 2), (1, 2)), ClientRecord(2, (8, 8), (8, 7))]
+
+
+def tables(records, seed=0):
+    """Rows of rounds.csv and bits.csv."""
+    rounds, bits = [], []
+    for entry in records:
+        rounds.append(round_row(seed, entry, rounds[-1] if rounds else None))
+        bits += bits_rows(seed, entry, LAYOUT, BUDGETS)
+    return rounds, bits
+
+
+def history(seed=0, accuracies=(0.5, 0.7), clients=CLIENTS):
+    return tables([record(round, clients, accuracy) for round, accuracy in enumerate(accuracies, 1)], seed)
+
+
+def summary(*histories, remainder=0):
+    rounds, bits = ([row for table in tables for row in table] for tables in zip(*histories, strict=True))
+    return summarize(pd.DataFrame(rounds), pd.DataFrame(bits), remainder)
 
 
 def test_rows_of_rounds():
-    first, second = history().rounds
+    (first, second), _ = history()
     assert first == {
         "seed": 0,
         "round": 1,
@@ -58,16 +74,14 @@ def test_rows_of_rounds():
 
 
 def test_fates_of_clients_and_device_accuracy():
-    entry = history(accuracies=())
-    entry.append(record(1, [], counts={"dropped": 1, "late": 2, "rejected": 3, "failed": 4}, device_accuracy=0.25))
-    (row,) = entry.rounds
+    fates = {"dropped": 1, "late": 2, "rejected": 3, "failed": 4}
+    row = round_row(0, record(1, [], counts=fates, device_accuracy=0.25), None)
     assert [row[key] for key in ("dropped", "late", "rejected", "failed")] == [1, 2, 3, 4]
     assert row["device_accuracy"] == 0.25
 
 
 def test_rows_of_bits():
-    entry = history(seed=3)
-    rows = list(entry.bits())
+    _, rows = history(seed=3)
     assert len(rows) == 2 * 2 * 2
     assert rows[2] == {
         "seed": 3,
@@ -80,27 +94,26 @@ def test_rows_of_bits():
         "bits_left": 8,
     }
     assert [(row["bits_given"], row["bits_left"]) for row in rows[:4]] == [(2, 1), (2, 2), (8, 8), (8, 7)]
-    assert list(entry.bits(2)) == rows[4:]
-    assert not list(entry.bits(3))
+    assert [row["round"] for row in rows] == [1] * 4 + [2] * 4
 
 
 def test_full_precision_counts_as_32_bits():
     entry = history(clients=[ClientRecord(1, None, None)], accuracies=(0.5,))
-    assert [(row["bits_given"], row["bits_left"]) for row in entry.bits()] == [(32, 32), (32, 32)]
-    assert summarize([entry])["average_bits"] == {"given": 32, "left": 32, "all": 32}
-    assert summarize([entry])["bytes_per_client_and_round"]["nominal"] == 40 * 32 / 8
+    assert [(row["bits_given"], row["bits_left"]) for row in entry[1]] == [(32, 32), (32, 32)]
+    assert summary(entry)["average_bits"] == {"given": 32, "left": 32, "all": 32}
+    assert summary(entry)["bytes_per_client_and_round"]["nominal"] == 40 * 32 / 8
 
 
 def test_final_accuracy_is_the_mean_of_the_last_five_rounds_and_best_the_highest():
-    summary = summarize([history(accuracies=(0.9, 0.1, 0.2, 0.3, 0.4, 0.5))])
-    assert summary["final_accuracy"] == {"mean": pytest.approx(0.3), "std": None, "seed-0": pytest.approx(0.3)}
-    assert summary["best_accuracy"] == {"mean": 0.9, "std": None, "seed-0": 0.9}
-    assert summarize([history(accuracies=(0.2, 0.4))])["final_accuracy"]["mean"] == pytest.approx(0.3)
+    found = summary(history(accuracies=(0.9, 0.1, 0.2, 0.3, 0.4, 0.5)))
+    assert found["final_accuracy"] == {"mean": pytest.approx(0.3), "std": None, "seed-0": pytest.approx(0.3)}
+    assert found["best_accuracy"] == {"mean": 0.9, "std": None, "seed-0": 0.9}
+    assert summary(history(accuracies=(0.2, 0.4)))["final_accuracy"]["mean"] == pytest.approx(0.3)
 
 
 def test_deviation_over_seeds():
-    summary = summarize([history(seed, (accuracy,)) for seed, accuracy in ((0, 0.2), (1, 0.4), (5, 0.6))])
-    assert summary["final_accuracy"] == {
+    found = summary(*(history(seed, (accuracy,)) for seed, accuracy in ((0, 0.2), (1, 0.4), (5, 0.6))))
+    assert found["final_accuracy"] == {
         "mean": pytest.approx(0.4),
         "std": pytest.approx(0.2),
         "seed-0": 0.2,
@@ -110,22 +123,20 @@ def test_deviation_over_seeds():
 
 
 def test_average_bits_are_weighted_by_parameters():
-    summary = summarize([history(), history(1)])
+    found = summary(history(), history(1))
     given = (2 * 40 + 8 * 40) / 80
     left = (1 * 10 + 2 * 30 + 8 * 10 + 7 * 30) / 80
-    assert summary["average_bits"] == {"given": pytest.approx(given), "left": pytest.approx(left), "all": given}
+    assert found["average_bits"] == {"given": pytest.approx(given), "left": pytest.approx(left), "all": given}
 
 
 def test_what_is_not_quantized_counts_as_float32():
-    entry = history()
-    entry.remainder = 10
-    bits = summarize([entry])["average_bits"]
+    bits = summary(history(), remainder=10)["average_bits"]
     assert bits["all"] == pytest.approx((40 * bits["given"] + 10 * 32) / 50)
 
 
 def test_bytes_per_client_and_round():
-    summary = summarize([history(), history(1)])
-    assert summary["bytes_per_client_and_round"] == {
+    found = summary(history(), history(1))
+    assert found["bytes_per_client_and_round"] == {
         "uplink": pytest.approx(100 / 2),
         "downlink": pytest.approx(300 / 3),
         "nominal": pytest.approx((1 * 10 + 2 * 30 + 8 * 10 + 7 * 30) / 8 / 2),
@@ -133,13 +144,11 @@ def test_bytes_per_client_and_round():
 
 
 def test_late_and_rejected_answers_were_sent_too():
-    entry = history(accuracies=())
-    entry.append(record(1, [ClientRecord(0, (2, 2), (2, 2))], counts={"late": 1, "rejected": 2, "dropped": 5}))
-    assert summarize([entry])["bytes_per_client_and_round"]["uplink"] == pytest.approx(100 / 4)
+    clients, fates = [ClientRecord(0, (2, 2), (2, 2))], {"late": 1, "rejected": 2, "dropped": 5}
+    entry = tables([record(1, clients, counts=fates)])
+    assert summary(entry)["bytes_per_client_and_round"]["uplink"] == pytest.approx(100 / 4)
 
 
 def test_seconds_are_those_of_a_median_round():
-    entry = history(accuracies=())
-    for round, seconds in enumerate((9.0, 1.0, 2.0), 1):
-        entry.append(record(round, [ClientRecord(0, (2, 2), (2, 2))], seconds=seconds))
-    assert summarize([entry])["seconds_per_round"] == 2.0
+    entry = tables([record(round, CLIENTS, seconds=seconds) for round, seconds in enumerate((9.0, 1.0, 2.0), 1)])
+    assert summary(entry)["seconds_per_round"] == 2.0

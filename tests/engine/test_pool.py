@@ -18,34 +18,31 @@ class Errand:
 
 
 class Scripted(Pool):
-    """Workers with numbers; each carries out its task at once or dies, as the script says."""
+    """Workers each of which carries out its task at once or dies, as the script says."""
 
     def __init__(self, workers, deaths=None):
         self.started, self.log, self.deaths, self.left = 0, [], deaths or {}, []
-        super().__init__(None, workers)
+        super().__init__(lambda: Actor(self), workers)
 
-    def _start(self):
-        self.started += 1
-        return self.started
 
-    def _send(self, worker: int, task: Any):
-        self.log.append(task.name)
-        return worker
+class Actor:
+    def __init__(self, script):
+        script.started += 1
+        self.script, self.number = script, script.started
 
-    def _completed(self):
-        for worker, (_, task) in list(self.busy.items()):
-            if self.deaths.get(task.name, 0):
-                self.deaths[task.name] -= 1
-                yield worker, Died("killed")
-            else:
-                yield worker, task.name
+    def run(self, task: Any):
+        self.script.log.append(task.name)
+        if self.script.deaths.get(task.name, 0):
+            self.script.deaths[task.name] -= 1
+            raise Died("killed")
+        return task.name
 
-    def _stop(self, worker):
-        self.left.append(worker)
+    def stop(self):
+        self.script.left.append(self.number)
 
 
 def test_the_costliest_task_comes_first():
-    pool = Scripted(2)
+    pool = Scripted(1)
     tasks = [Errand("small", 1), Errand("large", 9), Errand("middle", 5)]
     assert {task.name: result for task, result in pool.run(tasks)} == {
         name: name for name in ("small", "large", "middle")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmpq.engine.method import SOURCE
-from fedmpq.engine.processes import FORKS, short_folder
+from fedmpq.engine.processes import short_folder
 
 SCRIPT = """
 import sys
@@ -66,7 +66,7 @@ def script(tmp_path):
 def test_a_script_without_a_guard_starts_a_process_of_its_own_checkout(script, importing):
     told = script(importing)
     assert told["package"] == str(SOURCE / "fedmpq" / "errors.py")
-    assert told["libraries"] == (importing and FORKS)
+    assert told["libraries"] == importing
 
 
 @pytest.mark.parametrize("length", [70, 71, 92, 113, 220])

@@ -14,7 +14,8 @@ from fedmpq.errors import UserError
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from fedmpq.engine.ray_executor import Actor, brief, connect  # noqa: E402
+from fedmpq.engine.pool import Carrier  # noqa: E402
+from fedmpq.engine.ray_executor import brief, briefed_worker, connect  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def test_a_cluster_of_two_nodes_gives_the_same_bytes_as_one_after_another(data, 
     setup = tiny.setup(data, "fedmpq", budgets=(2, 4, 8), activation_bits=4, fedmpq=own)
     executor = build_executor(Execution(executor="ray", ray_address=cluster.address), setup)
     assert len(executor.idle) == 2
-    assert len({node(actor) for actor in executor.idle}) == 2
-    ray.kill(executor.idle[0])
+    assert len({node(worker.handle) for worker in executor.idle}) == 2
+    ray.kill(executor.idle[0].handle)
     found = outcome(setup, executor)
     assert found == outcome(setup, Sequential(setup))
     assert not ray.is_initialized()
@@ -51,9 +52,10 @@ def test_a_cluster_of_two_nodes_gives_the_same_bytes_as_one_after_another(data, 
 
 def test_a_worker_of_other_code_ends_the_run_with_a_line_that_names_both_folders(data):
     setup = tiny.setup(data, "fp32")
-    message, code, digest, _ = brief(setup)
-    assert isinstance(Actor((message, code, digest, "elsewhere")).run(b"no task"), RuntimeError)  # It has a worker.
-    other = Actor((b"unreadable", code, "of other files", "elsewhere:/there/src")).run(None)
+    code, digest, _, message = brief(setup)
+    worker = Carrier(briefed_worker, code, digest, "elsewhere", message)
+    assert isinstance(worker.run(b"no task"), RuntimeError)  # It has a worker.
+    other = Carrier(briefed_worker, code, "of other files", "elsewhere:/there/src", b"unreadable").run(None)
     assert isinstance(other, UserError)
     assert re.fullmatch(rf"the code of a worker, in \S+:{SOURCE}, differs .*, in elsewhere:/there/src", str(other))
 

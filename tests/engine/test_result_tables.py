@@ -7,15 +7,20 @@ from dvc.compare import metrics_table
 from dvc.render.converter.vega import VegaConverter
 
 from fedmpq.config import Execution
-from fedmpq.engine.history import EVENTS, History
-from fedmpq.engine.results import BITS, ROUNDS, read_run, read_table, write_results
+from fedmpq.engine import seed_run
+from fedmpq.engine.checkpoint import save
+from fedmpq.engine.results import BITS, EVENTS, ROUNDS, bits_rows, read_run, read_table
+from fedmpq.engine.seed_run import SeedRun, write_results
 from fedmpq.errors import UserError
+from fedmpq.federated.layout import FlatModel
+from fedmpq.federated.server import ClientRecord, ServerState
 
 LAYERS = ["0", "NA", "a,b"]
+LAYOUT = SimpleNamespace(layers=LAYERS, sizes=[10, 20, 30])
 
 
 @pytest.fixture(params=[[0], [0, 7]], ids=["one seed", "two seeds"])
-def folder(request, tmp_path):
+def folder(request, tmp_path, monkeypatch):
     """Results of two rounds of two clients, the first of which diverged."""
     cell = SimpleNamespace(
         name="digits",
@@ -28,17 +33,21 @@ def folder(request, tmp_path):
         partition_hash=str,
         setup=lambda seed: None,
         fingerprint="f",
+        checkpoints=lambda seed: tmp_path / f"seed-{seed}",
     )
-    histories = []
-    for seed in request.param:
-        history = History(seed, [2.0, 8.0], LAYERS, [10, 20, 30])
+    runs = [SeedRun(cell, seed) for seed in request.param]
+    model = FlatModel(torch.zeros(60), torch.zeros(0))
+    for run in runs:
         for number, loss in ((1, float("nan")), (2, 1.5)):
-            row = {"seed": seed, "round": number, "test_accuracy": 0.25 * number, "test_loss": loss, "train_loss": loss}
-            row |= {"uplink_bytes": 100 * number, "downlink_bytes": 100 * number, **dict.fromkeys(EVENTS, 2)}
-            history.rounds.append(row | {"simulated_seconds": 7.0, "seconds": 1.235})
-            history.clients += [{"round": number, "client": c, "given": (2, 8, 4), "left": (2, 7, 4)} for c in range(2)]
-        histories.append(history)
-    write_results(cell, histories, Execution(executor="sequential"), tmp_path / "results")
+            row = {"seed": run.seed, "round": number, "test_accuracy": 0.25 * number, "test_loss": loss}
+            row |= {"train_loss": loss, "uplink_bytes": 100 * number, "downlink_bytes": 100 * number}
+            row |= {**dict.fromkeys(EVENTS, 2), "simulated_seconds": 7.0, "seconds": 1.235}
+            clients = [ClientRecord(client, (2, 8, 4), (2, 7, 4)) for client in range(2)]
+            bits = bits_rows(run.seed, SimpleNamespace(round=number, clients=clients), LAYOUT, [2.0, 8.0])
+            tables = {"rounds.csv": [row], "bits.csv": bits}
+            run.last = save(run.folder, ServerState(number, model), tables, run.last)
+    monkeypatch.setattr(seed_run, "plan", lambda *run: (1, 0))
+    write_results(runs, Execution(executor="sequential"), tmp_path / "results")
     return tmp_path / "results"
 
 

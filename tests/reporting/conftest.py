@@ -9,8 +9,7 @@ import pytest
 from networks import layers
 
 from fedmpq.config import Parameters, load_parameters
-from fedmpq.engine.history import EVENTS
-from fedmpq.engine.results import headline
+from fedmpq.engine.results import EVENTS, headline
 from fedmpq.files import write_json
 
 REPO = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fedmpq import tracking
-from fedmpq.engine.history import EVENTS
+from fedmpq.engine.results import EVENTS
 from fedmpq.tracking.connection import connect
 
 BUDGETS = [2, 4]

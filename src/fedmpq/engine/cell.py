@@ -11,7 +11,7 @@ from fedmpq.config import Experiment, Parameters
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
 from fedmpq.engine import inputs
-from fedmpq.engine.checkpoint import CheckpointFolder, fingerprint
+from fedmpq.engine.checkpoint import fingerprint
 from fedmpq.engine.hardware import resolve_device, resolve_precision
 from fedmpq.engine.method import code_digest
 from fedmpq.federated.setup import Setup
@@ -49,12 +49,13 @@ class Cell:
         return inputs.arrays(self.root, self.name, self.experiment.data)
 
     @cached_property
-    def _partitions(self) -> Path:
+    def partitions(self) -> Path:
+        """Folder of the partitions of all seeds."""
         return inputs.partitions(self.root, self.name, self.experiment, self.alpha, self.alpha_label, self.data)
 
     def partition_file(self, seed: int) -> Path:
         """Where the partition of `seed` is."""
-        return self._partitions / f"seed-{seed}.npz"
+        return self.partitions / f"seed-{seed}.npz"
 
     def partition_hash(self, seed: int) -> str:
         """Digest of the partition of `seed`."""
@@ -62,13 +63,8 @@ class Cell:
         return sha256(self.partition_file(seed))
 
     def setup(self, seed: int) -> Setup:
-        """What workers need for the run of `seed`.
-
-        Raises:
-            UserError: the data or the partition are missing or damaged.
-        """
-        samples = len(Dataset.load(self.data).train_labels)
-        partition = Partition.load(self.partition_file(seed), samples)
+        """What workers need for the run of `seed`; raises UserError where data are missing or damaged."""
+        partition = Partition.load(self.partition_file(seed), len(Dataset.load(self.data).train_labels))
         return Setup(self.experiment, self.algorithm, seed, self.data, partition, self.device, self.precision)
 
     @cached_property
@@ -101,6 +97,6 @@ class Cell:
         """The file whose lock is held by whoever writes results to `out`."""
         return self.root / "checkpoints" / "locks" / f"{fingerprint({'out': str(out.resolve())})[:16]}.lock"
 
-    def checkpoints(self, seed: int) -> CheckpointFolder:
-        """Where the run of `seed` keeps what it needs to go on."""
-        return CheckpointFolder(self.root / "checkpoints" / self.seed_fingerprint(seed)[:16])
+    def checkpoints(self, seed: int) -> Path:
+        """Folder in which the run of `seed` keeps what it needs to go on."""
+        return self.root / "checkpoints" / self.seed_fingerprint(seed)[:16]

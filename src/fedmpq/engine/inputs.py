@@ -4,13 +4,13 @@ The stages of the pipeline make them for what params.yaml says. For anything els
 they are made in a place of their own, so that a training never reads others than it records.
 """
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fedmpq.config import DataSettings, Experiment
 from fedmpq.data.arrays import Dataset
@@ -28,11 +28,7 @@ CODE = (*sorted((PACKAGE / "data").glob("*.py")), PACKAGE / "seeding.py", Path(_
 
 
 def arrays(root: Path, name: str, data: DataSettings) -> Path:
-    """Folder of the prepared arrays of experiment `name`.
-
-    Raises:
-        UserError: they are not there and cannot be made: see `open_source` and `prepare`.
-    """
+    """Folder of the prepared arrays of experiment `name`; raises UserError where they cannot be made."""
     stage, raw = root / "data/prepared" / name, above_raw(root, data.source) / "raw" / data.source
     return _found(stage, root, arrays_record(data), lambda to: make_arrays(root, data, to), raw)
 
@@ -40,16 +36,7 @@ def arrays(root: Path, name: str, data: DataSettings) -> Path:
 def partitions(root: Path, name: str, experiment: Experiment, alpha: float, label: str, data: Path) -> Path:
     """Folder of the partitions of all seeds of experiment `name`, whose arrays are in `data`.
 
-    Args:
-        root: of the project.
-        name: of the experiment.
-        experiment: says clients, seeds and samples.
-        alpha: Dirichlet concentration.
-        label: of alpha, in names of folders.
-        data: see `arrays`.
-
-    Raises:
-        UserError: they are not there and cannot be drawn: see `draw_partition`.
+    `label` is that of alpha in names of folders. Raises UserError where they cannot be drawn.
     """
     stage, record = root / "data/partitions" / name / f"alpha-{label}", _partition_record(experiment, alpha, data)
     return _found(stage, root, record, lambda to: make_partitions(experiment, alpha, data, to))
@@ -66,40 +53,24 @@ def make_arrays(root: Path, data: DataSettings, folder: Path) -> str:
 
 
 def make_partitions(experiment: Experiment, alpha: float, data: Path, folder: Path, enforce: bool = True) -> float:
-    """Draw seed-<seed>.npz for each seed, with counts.csv, into `folder`.
+    """Draw seed-<seed>.npz for each seed, with counts.csv, into `folder`, which is made; for the rest see `partitions`.
 
-    Args:
-        experiment: says clients, seeds and samples.
-        alpha: Dirichlet concentration.
-        data: folder of the arrays.
-        folder: is made.
-        enforce: draw again while a client has fewer images than it must have.
+    Unless `enforce`, a client may be left with fewer images than it must have.
 
     Returns:
         The number of classes that make up 90 % of a client's images, median over clients and seeds.
     """
-    settings, dataset, typical = experiment.partition, Dataset.load(data), []
-    labels, classes = dataset.train_labels, len(dataset.classes)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "counts.csv").open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["seed", "client", *(f"label_{label}" for label in range(classes))])
-        for seed in settings.seeds:
-            partition = draw_partition(
-                labels,
-                settings.clients,
-                alpha,
-                seed,
-                min_samples=settings.min_samples if enforce else 0,
-                max_redraws=settings.max_redraws,
-                samples=training_samples(labels, experiment.data.train_samples, seed),
-            )
-            partition.save(folder / f"seed-{seed}.npz")
-            counts = partition.counts(labels, classes)
-            table.writerows([seed, client, *row] for client, row in enumerate(counts.tolist()))
-            typical.append(typical_classes(counts))
+    settings, dataset, counts = experiment.partition, Dataset.load(data), {}
+    labels, least = dataset.train_labels, settings.min_samples if enforce else 0
+    for seed in settings.seeds:
+        samples = training_samples(labels, experiment.data.train_samples, seed)
+        drawn = {"min_samples": least, "max_redraws": settings.max_redraws, "samples": samples}
+        partition = draw_partition(labels, settings.clients, alpha, seed, **drawn)
+        partition.save(folder / f"seed-{seed}.npz")
+        counts[seed] = pd.DataFrame(partition.counts(labels, len(dataset.classes))).add_prefix("label_")
+    pd.concat(counts, names=["seed", "client"]).to_csv(folder / "counts.csv", lineterminator="\n")
     write_json(folder / RECORD, _partition_record(experiment, alpha, data) | {"enforced": enforce})
-    return float(np.median(typical))
+    return float(np.median([typical_classes(found.to_numpy()) for found in counts.values()]))
 
 
 def arrays_record(data: DataSettings) -> Record:
@@ -119,20 +90,15 @@ def _found(stage: Path, root: Path, record: Record, make: Callable[[Path], Any],
     """
     if _fits(stage / RECORD, record):
         return stage
-    origin = {"code": sha256(*CODE), "raw": _listing(raw) if raw else None}
-    own = root / "checkpoints" / "inputs" / fingerprint(record | origin)[:16]
+    files = sorted(raw.rglob("*")) if raw else []
+    states = [(file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    own = root / "checkpoints" / "inputs" / fingerprint({**record, "code": sha256(*CODE), "raw": states})[:16]
     with exclusive(own.with_suffix(".lock"), f"{own}", wait=True):  # Of several trainings that need it one makes it.
         if not _fits(own / RECORD, record):
             print(f"{stage.relative_to(root)} is not of these parameters: making {own.relative_to(root)}", flush=True)
             with replacing(own) as temporary:
                 make(temporary)
     return own
-
-
-def _listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of each file below `folder`, which need not be there."""
-    files = [(file.as_posix(), file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
-    return [(name, about.st_size, about.st_mtime_ns) for name, about in files]
 
 
 def _fits(path: Path, wanted: Record) -> bool:

@@ -18,17 +18,13 @@ LIBRARIES = {"site-packages", "dist-packages"}
 
 
 def method_files(algorithm: str, network: str) -> dict[str, Path]:
-    """The files that determine results of `algorithm` on `network`, by module, ascending.
+    """The files that determine results of `algorithm` (its `of`) on `network`, by module, ascending.
 
     They are what the round loop, the client, the algorithm and the network import from this package and, if they are
-    the user's own, from where they are. Imports are read, nothing is run.
-
-    Args:
-        algorithm: one of `fedmpq.config.ALGORITHM_NAMES`, or `package.module:Class`.
-        network: `resnet<6n+2>`, or `package.module:factory`.
+    the user's own (`package.module:name`), from where they are. Imports are read, nothing is run.
 
     Raises:
-        UserError: there is no module of that algorithm or network, or it is no Python.
+        UserError: there is no such module, or it is no Python.
     """
     ours = [] if ":" in algorithm else [f"fedmpq.federated.algorithms.{algorithm}"]
     found = _closure([*ENTRIES, *ours], [])

@@ -1,10 +1,10 @@
-"""A pool of workers that may die, whatever they run on."""
+"""Workers elsewhere, which may die: a thread for each hands it tasks and waits for their outcomes."""
 
 import traceback
-from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from threading import Lock
 from typing import Any
 
 from fedmpq.engine.hardware import keep_memory
@@ -14,13 +14,19 @@ from fedmpq.federated.tasks import Failure, Task, TaskFailed
 
 MAX_ATTEMPTS = 3
 """A task whose worker dies is tried so often before it counts as failed."""
+ONE_AT_A_TIME = Lock()
+"""Held while workers are started, buried and stopped: the books that are kept of them are not made for threads."""
 
 
-@dataclass(frozen=True)
-class Died:
-    """The worker is gone, and its task with it."""
+class Died(Exception):
+    """A worker is gone, and its task with it; the text is the cause."""
 
-    cause: str
+
+class NotReady(UserError):
+    """A worker is gone before it could take a task: so would be the next."""
+
+    def __str__(self) -> str:
+        return f"a worker ended before it was ready: {self.args[0]}"
 
 
 def new_worker(setup: Setup) -> Any:
@@ -31,16 +37,10 @@ def new_worker(setup: Setup) -> Any:
     return Worker(setup)
 
 
-def carrier(build: Callable[[Any], Any], argument: Any) -> Callable[[Task], Any]:
-    """What carries out tasks with the worker that `build` makes of `argument`, or says of each why there is none."""
-    worker = carry_out(build, argument)
-    return (lambda task: worker) if isinstance(worker, Exception) else lambda task: carry_out(worker.run, task)
-
-
-def carry_out(run: Callable[[Any], Any], argument: Any) -> Any:
-    """What `run` makes of `argument`: its result, a `Failure`, or the error that ends the run."""
+def carry_out(run: Callable[..., Any], *arguments: Any) -> Any:
+    """What `run` returns, a `Failure`, or the error that ends the run."""
     try:
-        return run(argument)
+        return run(*arguments)
     except TaskFailed as error:
         return Failure(str(error))
     except UserError as error:
@@ -56,62 +56,60 @@ def checked(outcome: Any) -> Any:
     return outcome
 
 
-def not_ready(cause: str) -> UserError:
-    """The error that ends a run whose worker is gone before it took a task: so would be the next."""
-    return UserError(f"a worker ended before it was ready: {cause}")
+class Carrier:
+    """What takes tasks in a process of its own: a worker, or the error in building it, which ends the run."""
+
+    def __init__(self, build: Callable[..., Any], *arguments: Any):
+        self.worker = carry_out(build, *arguments)
+
+    def run(self, task: Task) -> Any:
+        """See `carry_out`."""
+        return self.worker if isinstance(self.worker, Exception) else carry_out(self.worker.run, task)
 
 
-class Pool(ABC):
+class Pool(AbstractContextManager):
     """Workers that each carry out one task at a time; the costliest task first.
 
     A worker that dies is replaced and its task tried again, at most twice.
     """
 
-    def __init__(self, setup: Setup, workers: int):
-        self.setup = setup
-        self.idle = [self._start() for _ in range(workers)]
-        self.busy: dict[Hashable, tuple[Any, Task]] = {}
-
-    @abstractmethod
-    def _start(self) -> Any:
-        """Start a worker."""
-
-    @abstractmethod
-    def _send(self, worker: Any, task: Task) -> Hashable:
-        """Hand `task` to `worker`; returns the key under which its outcome will come."""
-
-    @abstractmethod
-    def _completed(self) -> Iterator[tuple[Hashable, Any]]:
-        """Wait for a busy worker; yield keys with outcomes as of `carry_out`, and `Died`."""
-
-    @abstractmethod
-    def _stop(self, worker: Any) -> None:
-        """Let `worker` go."""
+    def __init__(self, start: Callable[[], Any], workers: int):
+        """Start so many workers: `run(task)` of one returns as a `Carrier` does, or raises; `stop()` lets it go."""
+        self.start, self.closed = start, False
+        self.workers = [start() for _ in range(workers)]
+        self.idle = list(self.workers)
+        self.threads = ThreadPoolExecutor(workers)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Executor.run`."""
-        pending = deque(sorted(tasks, key=lambda task: -task.cost))
-        deaths: Counter[int] = Counter()
-        while pending or self.busy:
-            while pending and self.idle:
-                worker, task = self.idle.pop(), pending.popleft()
-                self.busy[self._send(worker, task)] = worker, task
-            for key, outcome in self._completed():
-                worker, task = self.busy.pop(key)
-                if isinstance(outcome, Died):
-                    worker = self._start()
-                    deaths[id(task)] += 1
-                    if deaths[id(task)] < MAX_ATTEMPTS:
-                        pending.appendleft(task)
-                    else:
-                        outcome = Failure(f"its worker died {MAX_ATTEMPTS} times, the last time: {outcome.cause}")
-                self.idle.append(worker)
-                if not isinstance(outcome, Died):
-                    yield task, checked(outcome)
+        ordered = sorted(tasks, key=lambda task: -task.cost)
+        futures = {self.threads.submit(self._carry_out, task): task for task in ordered}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
-    def __enter__(self) -> "Pool":
-        return self
+    def _carry_out(self, task: Task) -> Any:
+        for _ in range(MAX_ATTEMPTS):
+            worker = self.idle.pop()
+            try:
+                return checked(worker.run(task))
+            except Died as error:
+                worker, cause = self._replaced(worker), error
+            finally:
+                self.idle.append(worker)
+        return Failure(f"its worker died {MAX_ATTEMPTS} times, the last time: {cause}")
+
+    def _replaced(self, worker: Any) -> Any:
+        with ONE_AT_A_TIME:
+            if self.closed:
+                return worker
+            self.workers.remove(worker)
+            self.workers.append(self.start())
+            return self.workers[-1]
 
     def __exit__(self, *error: object) -> None:
-        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
-            self._stop(worker)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        with ONE_AT_A_TIME:
+            self.closed = True
+            for worker in self.workers:
+                worker.stop()
+        self.threads.shutdown()

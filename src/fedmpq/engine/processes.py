@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import get_temp_dir
 from types import ModuleType
@@ -13,20 +14,15 @@ from typing import Any
 
 from fedmpq.engine.method import SOURCE
 
-FORKS = "forkserver" in multiprocessing.get_all_start_methods()
-CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
-if FORKS:
-    CONTEXT.set_forkserver_preload(["fedmpq.federated.worker"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["fedmpq.federated.worker"])
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def start_importing() -> None:
     """Let the server from which processes are forked import the libraries while this process does."""
-    if FORKS:
-        from multiprocessing import forkserver
-
-        with _surroundings():
-            forkserver.ensure_running()
+    with _surroundings():
+        forkserver.ensure_running()
 
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -57,23 +53,14 @@ def _surroundings() -> Iterator[None]:
     It finds this process's modules, whatever its environment holds. It does not run this one's script once more,
     which may lack `if __name__ == "__main__"`. And where TMPDIR is too long for a socket the server's is elsewhere.
     """
-    with (
-        _replaced(sys.modules, "__main__", ModuleType("__main__")),
-        _replaced(os.environ, "PYTHONPATH", search_path()),
-        _replaced(vars(tempfile), "tempdir", short_folder(70)),  # The socket's name has 32 bytes more.
-    ):
+    main, path, folder = sys.modules["__main__"], os.environ.get("PYTHONPATH"), tempfile.gettempdir()
+    sys.modules["__main__"], os.environ["PYTHONPATH"] = ModuleType("__main__"), search_path()
+    tempfile.tempdir = short_folder(70)  # The socket's name has 32 bytes more.
+    try:
         get_temp_dir()
         yield
-
-
-@contextmanager
-def _replaced(mapping: MutableMapping[str, Any], key: str, value: Any) -> Iterator[None]:
-    before = mapping.get(key)
-    mapping[key] = value
-    try:
-        yield
     finally:
-        if before is None:
-            del mapping[key]
-        else:
-            mapping[key] = before
+        sys.modules["__main__"], tempfile.tempdir = main, folder
+        del os.environ["PYTHONPATH"]
+        if path is not None:
+            os.environ["PYTHONPATH"] = path

@@ -7,11 +7,10 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 from fedmpq.engine.method import SOURCE, code_digest
-from fedmpq.engine.pool import Died, Pool, carrier, new_worker, not_ready
+from fedmpq.engine.pool import Carrier, Died, NotReady, Pool, new_worker
 from fedmpq.engine.processes import search_path, short_folder
 from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
@@ -24,25 +23,14 @@ try:
 except ImportError as error:
     raise UserError("execution.executor: ray is not installed; install it with: pip install 'fedmpq[ray]'") from error
 
-Briefing = tuple[bytes, tuple[str, str], str, str]
-"""Setup of a run, pickled by itself since other code might not be able to read it; algorithm and network, which name
-the files of the method; their digest; where they are."""
+PLACE = f"{socket.gethostname()}:{SOURCE}"
 
 
 class Ray(Pool):
     """Actors of an existing cluster, or of one that is started on this machine."""
 
     def __init__(self, setup: Setup, workers: int, address: str | None):
-        """Connect or start.
-
-        Args:
-            setup: of the run.
-            workers: number of actors, at most one for each processor of the cluster.
-            address: of the cluster's head, e.g. `10.0.0.1:6379`; None: start one here.
-
-        Raises:
-            UserError: there is no cluster at `address`, or it refuses.
-        """
+        """Start so many actors, at most one for each processor of the cluster; for the rest see `connect`."""
         self.owner = not ray.is_initialized()
         if self.owner:
             connect(address, workers)
@@ -50,26 +38,8 @@ class Ray(Pool):
         gpus = ray.cluster_resources().get("GPU", 0) if setup.device.type == "cuda" else 0
         environment = {"env_vars": {"PYTHONPATH": search_path()}}
         options = {"num_cpus": 1, "num_gpus": min(1, gpus / count), "max_restarts": 0, "runtime_env": environment}
-        self.actor, self.briefing = ray.remote(**options)(Actor), brief(setup)
-        super().__init__(setup, count)
-
-    def _start(self) -> Any:
-        return self.actor.remote(self.briefing)
-
-    def _send(self, worker: Any, task: Task) -> Any:
-        return worker.run.remote(task)
-
-    def _completed(self) -> Iterator[tuple[Any, Any]]:
-        for reference in ray.wait(list(self.busy))[0]:
-            try:
-                outcome = ray.get(reference)
-            except ray.exceptions.RayActorError as error:
-                lines = str(error).splitlines()
-                outcome = not_ready(lines[-1]) if error.actor_init_failed else Died(lines[0])
-            yield reference, outcome
-
-    def _stop(self, worker: Any) -> None:
-        ray.kill(worker)
+        actor, briefing = ray.remote(**options)(Carrier), brief(setup)
+        super().__init__(lambda: _Actor(actor.remote(briefed_worker, *briefing)), count)
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
@@ -77,8 +47,23 @@ class Ray(Pool):
             ray.shutdown()
 
 
+class _Actor:
+    def __init__(self, handle: Any):
+        self.handle = handle
+
+    def run(self, task: Task) -> Any:
+        try:
+            return ray.get(self.handle.run.remote(task))
+        except ray.exceptions.RayActorError as error:
+            lines = str(error).splitlines()
+            raise (NotReady(lines[-1]) if error.actor_init_failed else Died(lines[0])) from error
+
+    def stop(self) -> None:
+        ray.kill(self.handle)
+
+
 def connect(address: str | None, workers: int) -> None:
-    """Join the cluster at `address`, or start one for `workers` here.
+    """Join the cluster whose head is at `address`, e.g. `10.0.0.1:6379`; None: start one for so many workers here.
 
     Raises:
         UserError: there is none, or it refuses.
@@ -95,31 +80,18 @@ def connect(address: str | None, workers: int) -> None:
         raise UserError(f"execution.ray_address: no Ray cluster {place}") from error
 
 
-def brief(setup: Setup) -> Briefing:
-    """What tells a worker of the run and of this process's code."""
+def brief(setup: Setup) -> tuple[tuple[str, str], str, str, bytes]:
+    """What tells a worker of this process's code and of the run: see `briefed_worker`."""
     code = setup.experiment.algorithm(setup.algorithm_name).of, setup.experiment.model.network
-    return pickle.dumps(setup), code, code_digest(*code), f"{socket.gethostname()}:{SOURCE}"
+    return code, code_digest(*code), PLACE, pickle.dumps(setup)
 
 
-def briefed_worker(briefing: Briefing) -> Any:
-    """The worker for a run.
+def briefed_worker(code: tuple[str, str], digest: str, place: str, setup: bytes) -> Any:
+    """The worker for a run; UserError if the code here is another than in the `place` where the run was started.
 
-    Raises:
-        UserError: the code here is another than that of the run.
+    `code` are algorithm and network, which name the files of the method; `digest` is of these files over there. `setup`
+    is pickled by itself, since other code might not be able to read it.
     """
-    setup, code, digest, place = briefing
     if code_digest(*code) != digest:
-        here = f"{socket.gethostname()}:{SOURCE}"
-        raise UserError(f"the code of a worker, in {here}, differs from that of the run, in {place}")
+        raise UserError(f"the code of a worker, in {PLACE}, differs from that of the run, in {place}")
     return new_worker(pickle.loads(setup))
-
-
-class Actor:
-    """A worker in a process of Ray's."""
-
-    def __init__(self, briefing: Briefing):
-        self.carry_out = carrier(briefed_worker, briefing)
-
-    def run(self, task: Task) -> Any:
-        """See `carry_out`."""
-        return self.carry_out(task)

@@ -1,22 +1,27 @@
-"""The files of results of a cell: metrics.json, run.json, rounds.csv and bits.csv. Reading them takes no torch."""
+"""The results of a cell: rounds.csv and bits.csv, and run.json and metrics.json, which sum them up. Takes no torch."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fedmpq.engine.history import EVENTS, History, Row, summarize
 from fedmpq.errors import UserError
-from fedmpq.files import replacing, write_json
 
 if TYPE_CHECKING:
-    from fedmpq.config import Execution
-    from fedmpq.engine.cell import Cell
+    from fedmpq.federated.layout import Layout
+    from fedmpq.federated.server import RoundRecord
 
+Row = dict[str, Any]
+FULL_PRECISION = 32
+FINAL_ROUNDS = 5
 FILES = ("metrics.json", "run.json", "rounds.csv", "bits.csv")
+EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discarded")
+"""How many clients met which fate in a round; discarded are the answers of attempts that were repeated."""
 ROUNDS = {"seed": int, "round": int, "test_accuracy": float, "test_loss": float, "train_loss": float}
 ROUNDS |= {"uplink_bytes": int, "downlink_bytes": int, **dict.fromkeys(EVENTS, int)}
 ROUNDS |= {"simulated_seconds": float, "seconds": float}
@@ -24,8 +29,37 @@ ROUNDS |= {"simulated_seconds": float, "seconds": float}
 BITS = {"seed": int, "round": int, "client": int, "budget": float, "layer": str, "parameters": int}
 BITS |= {"bits_given": int, "bits_left": int}
 """Columns of bits.csv and their types."""
+TABLES = {"rounds.csv": ROUNDS, "bits.csv": BITS}
 COUNTS = defaultdict(lambda: int, seed=int, client=int, label_0=int)
 """Columns of a partition's counts.csv and their types: one more for each further label."""
+
+
+def round_row(seed: int, record: "RoundRecord", before: Row | None) -> Row:
+    """The row of rounds.csv that follows `before`; its bytes are sums over all clients and all rounds so far."""
+    before, exchange = before or {"uplink_bytes": 0, "downlink_bytes": 0}, record.exchange
+    row = {
+        "seed": seed,
+        "round": record.round,
+        "test_accuracy": record.accuracy,
+        "test_loss": record.loss,
+        "train_loss": record.train_loss,
+        "uplink_bytes": before["uplink_bytes"] + exchange.uplink_bytes,
+        "downlink_bytes": before["downlink_bytes"] + exchange.downlink_bytes,
+        **{event: exchange.counts[event] for event in EVENTS},
+        "simulated_seconds": exchange.simulated_seconds,
+        "seconds": round(record.seconds, 3),
+    }
+    return row if record.device_accuracy is None else row | {"device_accuracy": record.device_accuracy}
+
+
+def bits_rows(seed: int, record: "RoundRecord", layout: "Layout", budgets: Sequence[float]) -> list[Row]:
+    """The rows of bits.csv of a round; `budgets` are those of all clients."""
+    full, rows = (FULL_PRECISION,) * len(layout.sizes), []
+    for client in record.clients:
+        whose = seed, record.round, client.client, budgets[client.client]
+        layers = zip(layout.layers, layout.sizes, client.given or full, client.left or full, strict=True)
+        rows += [dict(zip(BITS, (*whose, *layer), strict=True)) for layer in layers]
+    return rows
 
 
 class Run(BaseModel):
@@ -55,45 +89,48 @@ class Run(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "Run":
-        seeds = {f"seed-{seed}" for seed in self.seeds}
+        seeds = [f"seed-{seed}" for seed in self.seeds]
         needed = {
-            "final_accuracy": {"mean", "std", *seeds},
-            "best_accuracy": {"mean", "std", *seeds},
-            "average_bits": {"given", "left", "all"},
-            "bytes_per_client_and_round": {"uplink", "downlink", "nominal"},
+            "final_accuracy": ["mean", "std", *seeds],
+            "best_accuracy": ["mean", "std", *seeds],
+            "average_bits": ["given", "left", "all"],
+            "bytes_per_client_and_round": ["uplink", "downlink", "nominal"],
             "partition": seeds,
         }
-        for name, keys in needed.items():
-            if missing := sorted(keys - getattr(self, name).keys()):
-                raise ValueError(f"{name}.{missing[0]} is missing")
+        missing = [f"{name}.{key}" for name, keys in needed.items() for key in keys if key not in getattr(self, name)]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
         return self
 
 
-def write_results(cell: "Cell", histories: Sequence[History], execution: "Execution", folder: Path) -> None:
-    """Write the results of all seeds: all files, or none."""
-    from fedmpq.engine.footprint import workers
-    from fedmpq.engine.hardware import describe
-
-    count = None if execution.ray_address else workers(cell.setup(histories[0].seed), execution)
-    place = {"precision": cell.precision, "executor": execution.executor, "workers": count}
-    run = {
-        "experiment": cell.name,
-        "algorithm": cell.algorithm,
-        "alpha": cell.alpha,
-        "seeds": [history.seed for history in histories],
-        "rounds": cell.experiment.training.rounds,
-        **summarize(histories),
-        "hardware": describe(cell.device) | place,
-        "parameters": cell.flat_parameters,
-        "partition": {f"seed-{history.seed}": cell.partition_hash(history.seed) for history in histories},
-        "fingerprint": cell.fingerprint,
+def summarize(rounds: pd.DataFrame, bits: pd.DataFrame, remainder: int) -> Row:
+    """The measured part of a `Run`, of rounds.csv and bits.csv; `remainder` values of each model are float32."""
+    accuracies = {f"seed-{seed}": rows.tolist() for seed, rows in rounds.groupby("seed", sort=False)["test_accuracy"]}
+    clients = {event: int(rounds[event].sum()) for event in EVENTS}
+    sent = sum(clients[event] for event in ("answered", "late", "rejected", "discarded"))
+    total = rounds.groupby("seed")[["uplink_bytes", "downlink_bytes"]].last().sum()
+    given, left = (int((bits["parameters"] * bits[column]).sum()) for column in ("bits_given", "bits_left"))
+    weights, rest = int(bits["parameters"].sum()), remainder * clients["answered"]
+    return {
+        "final_accuracy": _over_seeds({seed: fmean(found[-FINAL_ROUNDS:]) for seed, found in accuracies.items()}),
+        "best_accuracy": _over_seeds({seed: max(found) for seed, found in accuracies.items()}),
+        "average_bits": {
+            "given": given / weights,
+            "left": left / weights,
+            "all": (given + FULL_PRECISION * rest) / (weights + rest),
+        },
+        "bytes_per_client_and_round": {
+            "uplink": int(total["uplink_bytes"]) / sent,
+            "downlink": int(total["downlink_bytes"]) / clients["asked"],
+            "nominal": left / 8 / clients["answered"],
+        },
+        "seconds_per_round": sorted(rounds["seconds"].tolist())[len(rounds) // 2],
     }
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        write_json(temporary / "metrics.json", headline(run))
-        write_json(temporary / "run.json", run)
-        _write_table(temporary / "rounds.csv", [row for history in histories for row in history.rounds])
-        _write_table(temporary / "bits.csv", [row for history in histories for row in history.bits()])
+
+
+def _over_seeds(values: dict[str, float]) -> Row:
+    deviation = stdev(values.values()) if len(values) > 1 else None
+    return {"mean": fmean(values.values()), "std": deviation, **values}
 
 
 def headline(run: Row) -> Row:
@@ -109,11 +146,7 @@ def headline(run: Row) -> Row:
 
 
 def read_run(folder: Path) -> Row:
-    """All that is known of the results in `folder` but their tables: the keys of `Run`.
-
-    Raises:
-        UserError: run.json is missing or damaged.
-    """
+    """All that is known of the results in `folder` but their tables: the keys of `Run`; UserError if it is damaged."""
     path = folder / "run.json"
     try:
         return Run.model_validate_json(path.read_bytes()).model_dump()
@@ -124,15 +157,18 @@ def read_run(folder: Path) -> Row:
         raise broken(path, error.strerror or str(error)) from error
 
 
-def read_table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
+def read_table(path: Path, columns: dict[str, type], size: int | None = None) -> pd.DataFrame:
     """A table with at least `columns`, of their types. Text is what stands there, be it "5" or "NA".
+
+    Of the file its first `size` bytes count, or all.
 
     Raises:
         UserError: it is missing, damaged or empty, or a value is missing or of another type.
     """
     gaps = {column: ["", "nan"] for column, kind in columns.items() if kind is float}
     try:
-        table = pd.read_csv(path, dtype=columns, keep_default_na=False, na_values=gaps)
+        file = BytesIO(path.read_bytes()[:size])
+        table = pd.read_csv(file, dtype=columns, keep_default_na=False, na_values=gaps)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise broken(path, getattr(error, "strerror", None) or str(error)) from error
     if missing := [column for column in columns if column not in table]:
@@ -142,10 +178,11 @@ def read_table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
     return table
 
 
+def to_csv(table: pd.DataFrame, header: bool = True) -> str:
+    """What `read_table` reads."""
+    return table.to_csv(header=header, index=False, na_rep="nan", lineterminator="\n")
+
+
 def broken(path: Path, fault: str) -> UserError:
     """What to raise for a file of results that cannot be used."""
     return UserError(f"{path} is broken: {' '.join(fault.split())}; delete that folder and run `dvc repro` again")
-
-
-def _write_table(path: Path, rows: list[Row]) -> None:
-    pd.DataFrame(rows).to_csv(path, index=False, na_rep="nan", lineterminator="\n")

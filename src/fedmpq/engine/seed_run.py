@@ -1,16 +1,19 @@
-"""The run of one seed: from the beginning, or from its last checkpoint, to the final model."""
+"""The run of one seed: from the beginning, or from its last checkpoint, to the final model; and the results of all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pandas as pd
+
 from fedmpq.config import Execution
 from fedmpq.engine.cell import Cell
-from fedmpq.engine.checkpoint import Checkpoint, save_tensors
+from fedmpq.engine.checkpoint import last, save, save_tensors
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.history import History, Row
-from fedmpq.federated.server import Federation, ServerState
-from fedmpq.files import exclusive
+from fedmpq.engine.hardware import describe, plan
+from fedmpq.engine.results import TABLES, Row, bits_rows, headline, read_table, round_row, summarize, to_csv
+from fedmpq.federated.server import Federation
+from fedmpq.files import exclusive, replacing, write_json, write_text
 
 
 class SeedRun:
@@ -19,39 +22,67 @@ class SeedRun:
     def __init__(self, cell: Cell, seed: int):
         self.cell, self.seed = cell, seed
         self.folder = cell.checkpoints(seed)
-        last = self.folder.last()
-        self.history = last.history if last else None
-        self._state = last.state if last else None
+        self.last = last(self.folder)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from running the same seed of the same parameters."""
-        return exclusive(self.folder.folder / "run.lock", f"{self.folder.folder}")
+        return exclusive(self.folder / "run.lock", f"{self.folder}")
 
     @property
     def done(self) -> int:
         """Rounds completed."""
-        return self._state.round if self._state else 0
+        return self.last.state.round if self.last else 0
 
     @property
     def model_file(self) -> Path:
         """State dictionary of the final global model, once the run is complete."""
-        return self.folder.folder / "model.pt"
+        return self.folder / "model.pt"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of the completed rounds, by name; there must be one."""
+        return {name: read_table(self.folder / name, TABLES[name], size) for name, size in self.last.sizes.items()}
+
+    def past(self) -> Iterator[tuple[Row, list[Row]]]:
+        """The rows of rounds.csv and bits.csv of each completed round."""
+        if self.last:
+            rounds, bits = self.tables().values()
+            for number, row in enumerate(rounds.to_dict("records"), 1):
+                yield row, bits[bits["round"] == number].to_dict("records")
 
     def rounds(self, execution: Execution) -> Iterator[tuple[Row, list[Row]]]:
         """Run what is left and yield each round's rows of rounds.csv and bits.csv, then save it."""
-        setup = self.cell.setup(self.seed)
+        setup, budgets = self.cell.setup(self.seed), self.cell.experiment.model.budgets
         with build_executor(execution, setup) as executor:
             federation = Federation(setup, executor)
-            layout = federation.layout
-            budgets, rest = self.cell.experiment.model.budgets, layout.remainder_size
-            self.history = self.history or History(self.seed, budgets, layout.layers, layout.sizes, remainder=rest)
-            self._save(self._state or federation.initial)
-            for record in federation.rounds(self._state):
-                self.history.append(record)
-                yield self.history.rounds[-1], list(self.history.bits(record.round))
-                self._save(record.state)
-            save_tensors(layout.state_dict(self._state.model), self.model_file)
+            for record in federation.rounds(self.last and self.last.state):
+                row = round_row(self.seed, record, self.last and self.last.row)
+                bits = bits_rows(self.seed, record, federation.layout, budgets)
+                yield row, bits
+                self.last = save(self.folder, record.state, {"rounds.csv": [row], "bits.csv": bits}, self.last)
+            save_tensors(federation.layout.state_dict(self.last.state.model), self.model_file)
 
-    def _save(self, state: ServerState) -> None:
-        self._state = state
-        self.folder.save(Checkpoint(state, self.history))
+
+def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path) -> None:
+    """Write the results of complete runs, one for each seed of a cell: all files, or none."""
+    cell, remainder = runs[0].cell, len(runs[0].last.state.model.remainder)
+    count = None if execution.ray_address else plan(cell.setup(runs[0].seed), execution)[0]
+    place = {"precision": cell.precision, "executor": execution.executor, "workers": count}
+    found = [run.tables() for run in runs]
+    tables = {name: pd.concat(each[name] for each in found) for name in TABLES}
+    results = {
+        "experiment": cell.name,
+        "algorithm": cell.algorithm,
+        "alpha": cell.alpha,
+        "seeds": [run.seed for run in runs],
+        "rounds": cell.experiment.training.rounds,
+        **summarize(*tables.values(), remainder),
+        "hardware": describe(cell.device) | place,
+        "parameters": cell.flat_parameters,
+        "partition": {f"seed-{run.seed}": cell.partition_hash(run.seed) for run in runs},
+        "fingerprint": cell.fingerprint,
+    }
+    with replacing(folder) as temporary:
+        write_json(temporary / "metrics.json", headline(results))
+        write_json(temporary / "run.json", results)
+        for name, table in tables.items():
+            write_text(temporary / name, to_csv(table))

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown import markdown
 
 from fedmpq.config import Parameters
-from fedmpq.engine.history import FINAL_ROUNDS
+from fedmpq.engine.results import FINAL_ROUNDS
 from fedmpq.files import replacing, write_json, write_text
 from fedmpq.reporting import benchmarks, figures, tuning
 from fedmpq.reporting.claims import VERDICTS, evaluate

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedmpq.engine.history import FINAL_ROUNDS
+from fedmpq.engine.results import FINAL_ROUNDS
 from fedmpq.reporting.comparisons import difference
 from fedmpq.reporting.results import Cell, Results, shown
 
