@@ -1,7 +1,9 @@
 """The files of results of a cell: metrics.json, run.json, rounds.csv and bits.csv. Reading them takes no torch."""
 
+import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,8 @@ class Run(BaseModel):
     seconds_per_round: float
     """Of a median round."""
     hardware: dict[str, Any]
+    commit: str | None = None
+    """Of the project, if it is a git checkout."""
     parameters: dict[str, Any]
     """All that determine the result, by dotted key."""
     partition: dict[str, str]
@@ -84,6 +88,7 @@ def write_results(cell: "Cell", histories: Sequence[History], execution: "Execut
         "rounds": cell.experiment.training.rounds,
         **summarize(histories),
         "hardware": describe(cell.device) | place,
+        "commit": git_commit(cell.root),
         "parameters": cell.flat_parameters,
         "partition": {f"seed-{history.seed}": cell.partition_hash(history.seed) for history in histories},
         "fingerprint": cell.fingerprint,
@@ -105,7 +110,17 @@ def headline(run: Row) -> Row:
         "bits": run["average_bits"]["all"],
         "uplink_bytes": run["bytes_per_client_and_round"]["uplink"],
         "seconds": run["seconds_per_round"],
+        "commit": run["commit"],
+        "hardware": [run["hardware"][key] for key in ("processor", "device")],  # a list: `dvc metrics` shows numbers
     }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that is checked out in `folder`; None: there is no git, or no commit."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "rev-parse", "--verify", "HEAD"]
+        return subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
+    return None
 
 
 def read_run(folder: Path) -> Row:

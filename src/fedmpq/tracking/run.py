@@ -3,10 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
@@ -39,32 +39,36 @@ class Run:
         self._connection, self._training = connect(root), training
         self._run_id: str | None = None
         self._held = 0  # rounds that the run held when it was begun here
-        self._rounds: list[Round] = []
-        self._files: list[tuple[str, str | None]] = []
+        self._missing: list[Callable[[MlflowClient, str], None]] = []
         self._connection.attempt(self._catch_up)
 
     def log_round(self, values: Mapping[str, float], round: int) -> None:
         """Log one round (counted from 1). A round that the run already holds is passed over."""
-        self._rounds.append((round, _now(), values))
-        self._connection.attempt(self._catch_up)
+        ended = _now()  # Its time does not change, so that MLflow keeps it once though it be logged twice.
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            if round > self._held:
+                log_rounds(client, run_id, [(round, ended, values)])
+
+        self._log(log)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of `path` with the run, in its `folder`."""
-        self._files.append((str(path), folder))
+        self._log(lambda client, run_id: client.log_artifact(run_id, str(path), folder))
+
+    def _log(self, action: "Callable[[MlflowClient, str], None]") -> None:
+        self._missing.append(action)
         self._connection.attempt(self._catch_up)
 
     def _catch_up(self, client: "MlflowClient") -> str:
-        """Log what is still to be logged; rounds have their time already, so that MLflow keeps no round twice."""
         if self._run_id is None:
             run_id = join(client, self._connection, self._training).run_id
             client.update_run(run_id, status="RUNNING")
             self._held = rounds_held(client, run_id)
             self._run_id = run_id
-        log_rounds(client, self._run_id, [round for round in self._rounds if round[0] > self._held])
-        self._rounds.clear()
-        while self._files:
-            client.log_artifact(self._run_id, *self._files[0])
-            del self._files[0]
+        while self._missing:
+            self._missing[0](client, self._run_id)
+            del self._missing[0]
         return self._run_id
 
     def __enter__(self) -> Self:
@@ -85,33 +89,39 @@ def join(
     """
     experiment_id = experiment_of(client, connection, training.experiment)
     same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
-    found = client.search_runs([experiment_id], same) if training.fingerprint else []
-    run = next((run for run in found if SEAL not in run.data.tags), None)
+    run = next((run for run in client.search_runs([experiment_id], same) if SEAL not in run.data.tags), None)
     if run is None:
-        name, tags = training.name(connection.folder), {**({} if start_ms else _context()), **training.tags}
-        run = client.create_run(experiment_id, run_name=name, tags=tags, start_time=start_ms)
+        name, tags = training.name(connection.folder), training.tags | ({} if start_ms else context())
+        run = client.create_run(experiment_id, start_ms, tags, name)
     if not run.data.params:  # likewise where its making was cut off
         _describe(client, run.info.run_id, training)
     return run.info
 
 
-def _context() -> dict[str, str]:
+def context() -> dict[str, str]:
     """Tags of what carries out a training: MLflow's own (user, program, commit) and DVC's."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    return resolve_tags() | {tag: os.environ[name] for name, tag in DVC_TAGS.items() if os.environ.get(name)}
+    return resolve_tags({tag: os.environ[name] for name, tag in DVC_TAGS.items() if os.environ.get(name)})
 
 
 def _describe(client: "MlflowClient", run_id: str, training: Training) -> None:
     """Log what a run is trained on, and last its parameters."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
     name = str(training.parameters.get("data.source", training.experiment))
     source = json.dumps({"uri": f"data/prepared/{training.experiment}"})
     dataset = Dataset(name, training.partition[:36] or "unknown", "local", source)  # 36 is MLflow's limit
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
     own = {key: training.tags[key] for key in ("algorithm", "alpha", "seed")}
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in {**training.parameters, **own}.items()])
+    log_parameters(client, run_id, {**training.parameters, **own})
+
+
+def log_parameters(client: "MlflowClient", run_id: str, parameters: Mapping[str, Any]) -> None:
+    """Log what a run was made with."""
+    from mlflow.entities import Param
+
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
 
 def rounds_held(client: "MlflowClient", run_id: str) -> int:
@@ -119,42 +129,32 @@ def rounds_held(client: "MlflowClient", run_id: str) -> int:
     return max((metric.step for metric in client.get_metric_history(run_id, MARKER)), default=0)
 
 
-def log_rounds(client: "MlflowClient", run_id: str, rounds: Iterable[Round]) -> None:
+def log_rounds(client: "MlflowClient", run_id: str, rounds: list[Round]) -> None:
     """Log rounds, several in a call, each in one, so that it is never half logged."""
     from mlflow.entities import Metric
+    from mlflow.utils import chunk_list
 
-    batch: list[Metric] = []
-    for number, time_ms, values in rounds:
-        if len(batch) + len(values) > METRICS_AT_ONCE:
-            client.log_batch(run_id, metrics=batch)
-            batch = []
-        batch = batch + [Metric(name, value, time_ms, number) for name, value in values.items()]
-    if batch:
-        client.log_batch(run_id, metrics=batch)
-
-
-def log_values(client: "MlflowClient", run_id: str, values: Mapping[str, float], time_ms: int | None = None) -> None:
-    """Log numbers that belong to no round; at step 0, for which MLflow draws bars."""
-    log_rounds(client, run_id, [(0, time_ms or _now(), values)])
+    widest = max((len(values) for _, _, values in rounds), default=1)
+    for some in chunk_list(rounds, METRICS_AT_ONCE // widest):
+        metrics = [
+            Metric(name, value, ended, number) for number, ended, values in some for name, value in values.items()
+        ]
+        client.log_batch(run_id, metrics)
 
 
 def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> str:
     """Id of the experiment called `name`, which is made if there is none and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    tags, found = {**RUNS_NOT_CHATS, TAG: view(name)}, client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=connection.artifacts(name), tags=tags)
-        except MlflowException:  # another process was faster
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    if found.tags.get(TAG) != tags[TAG]:
-        client.set_experiment_tag(found.experiment_id, TAG, tags[TAG])
-    return found.experiment_id
+    try:
+        return client.create_experiment(name, connection.artifacts(name), {**RUNS_NOT_CHATS, TAG: view(name)})
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found.experiment_id
 
 
 def _now() -> int:
