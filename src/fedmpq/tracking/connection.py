@@ -29,8 +29,8 @@ PATIENCE = {
 }
 BUSY_MS = 2000  # that a statement waits while another program holds the database, of MLflow's 20 s
 PAUSE = 4  # times as long as a failed attempt took, none is made: work waits a fifth of its time at most
-LOCK_SECONDS = 60
 ARTIFACTS = "mlartifacts"
+REMEDY = "check address, permissions and space, or end the program that holds it"
 LATER = "work goes on, what is missed is logged later, or by `make ui`"
 
 
@@ -79,14 +79,10 @@ class Connection:
             raise UserError(self.explain(error)) from error
 
     def attempt(self, action: Callable[["MlflowClient"], object], urgent: bool = False) -> None:
-        """Do `action(client)`, unless an earlier one failed a moment ago.
+        """Do `action(client)`, unless an earlier one failed a moment ago and this one is not `urgent`.
 
-        Never raises, for MLflow must not end a training. The first of several failures in a row is told on stderr,
-        in one line.
-
-        Args:
-            action: has to stand being called again after it failed half-way.
-            urgent: try even if an earlier one failed a moment ago.
+        Never raises, for MLflow must not end a training: the first of several failures in a row is told in a line on
+        stderr. `action` has to stand being called again after it failed half-way.
         """
         began = time.monotonic()
         if began < self._pause_ends and not urgent:
@@ -103,15 +99,9 @@ class Connection:
 
     def explain(self, error: Exception) -> str:
         """One line: why MLflow cannot be used and what to do, without a password that the address may hold."""
-        reason = _reason(error)
-        if "locked" in reason:
-            remedy = "wait for the program that holds it, or end it"
-        elif self._database:
-            remedy = "check permissions and space, or move it away: a new one is filled from results/"
-        else:
-            remedy = "check that address, or unset MLFLOW_TRACKING_URI"
         where = self._database or self.uri
-        return re.sub(r"//[^@/\s]*@", "//", f"MLflow at {where} cannot be used ({reason}); {remedy}")
+        said = f"MLflow at {where} cannot be used ({_reason(error)}); {REMEDY}"
+        return re.sub(r"//[^@/\s]*@", "//", said)
 
 
 _connection = cache(Connection)
@@ -161,7 +151,7 @@ def _prepare(database: Path) -> None:
     """Make a database, or bring it up to date, once, however many processes start together."""
     from mlflow.store.db import utils
 
-    with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
+    with FileLock(f"{database}.lock", timeout=60):
         if not database.exists() or not database.stat().st_size:
             _create(database)
         _follow(database)  # It finds a database that is damaged or locked, which MLflow would try for minutes.

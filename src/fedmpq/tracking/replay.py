@@ -12,14 +12,11 @@ from fedmpq.errors import UserError
 from fedmpq.files import sha256
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training, round_metrics, summary_metrics
-from fedmpq.tracking.run import SEAL, experiment_of, join, log_rounds, rounds_held
+from fedmpq.tracking.run import SEAL, Round, experiment_of, join, log_rounds, rounds_held
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow.tracking import MlflowClient
 
-RECORDED = ("run.json", "rounds.csv", "bits.csv")
-"""The files whose digest tells results apart."""
 COMMIT = "mlflow.source.git.commit"
 BitsFigure = Callable[[pd.DataFrame], "Figure"]
 """Draws the rows of bits.csv of one seed."""
@@ -28,15 +25,13 @@ BitsFigure = Callable[[pd.DataFrame], "Figure"]
 def seal(root: Path, folder: Path, figure: BitsFigure | None = None) -> None:
     """Give the runs of a cell what they lack of its results, and the digest by which `replay` knows them.
 
-    Call it once the results of all seeds are in `folder`. Does not raise.
-
     Args:
         root: folder of params.yaml.
-        folder: results/<experiment>/<algorithm>/alpha-<alpha>/.
+        folder: results/<experiment>/<algorithm>/alpha-<alpha>/, which holds the results of all seeds.
         figure: draws the bit allocation of a run; None: no picture.
     """
     connection = connect(root)
-    connection.attempt(lambda client: _bring(client, connection, folder, figure), urgent=True)
+    connection.attempt(lambda _: _bring(connection, folder, figure), urgent=True)
 
 
 def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[str]:
@@ -51,54 +46,43 @@ def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[
         UserError: MLflow cannot be used.
     """
     connection, brought = connect(root), []
-    with connection.required() as client:
+    with connection.required():
         for path in sorted(results.glob("*/*/alpha-*/run.json")):
             try:
-                brought += _bring(client, connection, path.parent, figure)
+                brought += _bring(connection, path.parent, figure)
             except UserError as error:
                 print(f"warning: {error}", file=sys.stderr)
     return brought
 
 
-def _bring(client: "MlflowClient", connection: Connection, folder: Path, figure: BitsFigure | None) -> list[str]:
+def _bring(connection: Connection, folder: Path, figure: BitsFigure | None) -> list[str]:
     """Bring in the seeds of a cell that are not there; returns their names."""
     from mlflow.entities import ViewType
 
-    record, digest = read_run(folder), sha256(*(folder / name for name in RECORDED if (folder / name).exists()))
-    experiment_id = experiment_of(client, connection, record["experiment"])
-    tied = client.search_runs([experiment_id], f"tags.`{SEAL}` = '{digest}'", ViewType.ALL)
-    there = {run.data.tags.get("seed") for run in tied}
-    missing = [seed for seed in record["seeds"] if str(seed) not in there]
+    record, files = read_run(folder), [folder / name for name in ("run.json", "rounds.csv", "bits.csv")]
+    digest, experiment_id = sha256(*filter(Path.exists, files)), experiment_of(connection, record["experiment"])
+    tied = f"tags.`{SEAL}` = '{digest}'"
+    runs = connection.client.search_runs([experiment_id], tied, ViewType.ALL)
+    missing = [seed for seed in record["seeds"] if str(seed) not in {run.data.tags.get("seed") for run in runs}]
     for seed in missing:
-        run_id = _bring_seed(client, connection, folder, record, seed, figure)
-        client.set_tag(run_id, SEAL, digest)  # last: an interrupted run counts as not brought in
+        run_id = _bring_seed(connection, folder, record, seed, figure)
+        connection.client.set_tag(run_id, SEAL, digest)  # last: an interrupted run counts as not brought in
     return [f"{record['experiment']}: {record['algorithm']} {folder.name} seed {seed}" for seed in missing]
 
 
 def _bring_seed(
-    client: "MlflowClient",
-    connection: Connection,
-    folder: Path,
-    record: dict[str, Any],
-    seed: int,
-    figure: BitsFigure | None,
+    connection: Connection, folder: Path, record: dict[str, Any], seed: int, figure: BitsFigure | None
 ) -> str:
-    """Log what the run of `seed` lacks; returns its id."""
     tables = read_table(folder / "rounds.csv", ROUNDS), read_table(folder / "bits.csv", BITS)
     rounds, bits = (table[table["seed"] == seed].sort_values("round", kind="stable") for table in tables)
     end_ms = int((folder / "run.json").stat().st_mtime * 1000)
-    times = end_ms + 1000 * (rounds["seconds"].cumsum() - rounds["seconds"].sum())  # had it been the last to end
-    run = join(client, connection, _training(folder, record, seed), int(end_ms - 1000 * rounds["seconds"].sum()))
-    held, rows = rounds_held(client, run.run_id), bits.groupby("round")
-    logged = [
-        (row["round"], int(ended), round_metrics(row, rows.get_group(row["round"]).to_dict("records")))
-        for row, ended in zip(rounds.to_dict("records"), times, strict=True)
-        if row["round"] > held
-    ]
-    log_rounds(client, run.run_id, [*logged, (0, end_ms, summary_metrics(record, seed))])  # MLflow draws bars of step 0
-    for name, table in (("rounds.csv", rounds), ("bits.csv", bits)):
-        client.log_text(run.run_id, table.to_csv(index=False), name)
-    if figure is not None:
+    start_ms = end_ms - int(1000 * rounds["seconds"].sum())  # had it been the last to end
+    client, run = connection.client, join(connection, _training(folder, record, seed), start_ms)
+    log_rounds(client, run.run_id, _rounds(rounds, bits, start_ms), rounds_held(client, run.run_id))
+    log_rounds(client, run.run_id, [(0, end_ms, summary_metrics(record, seed))])  # MLflow draws bars of step 0
+    client.log_text(run.run_id, rounds.to_csv(index=False), "rounds.csv")
+    client.log_text(run.run_id, bits.to_csv(index=False), "bits.csv")
+    if figure:
         client.log_figure(run.run_id, figure(bits), "bits.png")
     if record["commit"]:
         client.set_tag(run.run_id, COMMIT, record["commit"])
@@ -111,3 +95,11 @@ def _training(folder: Path, record: dict[str, Any], seed: int) -> Training:
     label = folder.name.removeprefix("alpha-") if folder.name.startswith("alpha-") else f"{record['alpha']:g}"
     names = record["experiment"], record["algorithm"], label, seed
     return Training(*names, record["parameters"], record["partition"][f"seed-{seed}"], record["fingerprint"])
+
+
+def _rounds(rounds: pd.DataFrame, bits: pd.DataFrame, start_ms: int) -> list[Round]:
+    times = start_ms + 1000 * rounds["seconds"].cumsum()
+    return [
+        (row["round"], int(time), round_metrics(row, bits[bits["round"] == row["round"]].to_dict("records")))
+        for row, time in zip(rounds.to_dict("records"), times, strict=True)
+    ]

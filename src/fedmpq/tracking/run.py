@@ -3,10 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mlflow import entities
     from mlflow.tracking import MlflowClient
 
-MARKER = "test/accuracy"  # logged every round: its last step tells how far a run has come
 SEAL = "result.sha256"  # the tag that ties a run to the results that were written from it
 RUNS_NOT_CHATS = {"mlflow.experimentKind": "custom_model_development"}  # are what the pages of an experiment show
 DVC_TAGS = {"DVC_STAGE": "dvc.stage", "DVC_EXP_NAME": "dvc.experiment"}
@@ -26,7 +25,7 @@ Round = tuple[int, int, Mapping[str, float]]
 """Number of a round, when it ended (milliseconds since the epoch), and what is logged of it."""
 
 
-class Run:
+class Run(AbstractContextManager):
     """A run of MLflow, begun, or gone on with if one of the same fingerprint and seed was cut off.
 
     The caller makes sure that no other process writes it. As a context manager it ends the run: FINISHED, FAILED on
@@ -37,57 +36,45 @@ class Run:
     def __init__(self, root: Path, training: Training):
         """Begin; `root` is the folder of params.yaml."""
         self._connection, self._training = connect(root), training
-        self._run_id: str | None = None
-        self._held = 0  # rounds that the run held when it was begun here
-        self._missing: list[Callable[[MlflowClient, str], None]] = []
+        self._run_id, self._held = "", set()
+        self._missing: list[Callable[[MlflowClient], None]] = []
         self._connection.attempt(self._catch_up)
 
     def log_round(self, values: Mapping[str, float], round: int) -> None:
-        """Log one round (counted from 1). A round that the run already holds is passed over."""
-        ended = _now()  # Its time does not change, so that MLflow keeps it once though it be logged twice.
-
-        def log(client: "MlflowClient", run_id: str) -> None:
-            if round > self._held:
-                log_rounds(client, run_id, [(round, ended, values)])
-
-        self._log(log)
+        """Log one round (counted from 1). A round that the run held when it was begun here is passed over."""
+        rounds = [(round, _now(), values)]  # Its time stays, so that MLflow keeps it once though it be logged twice.
+        self._log(lambda client: log_rounds(client, self._run_id, rounds, self._held))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of `path` with the run, in its `folder`."""
-        self._log(lambda client, run_id: client.log_artifact(run_id, str(path), folder))
+        self._log(lambda client: client.log_artifact(self._run_id, str(path), folder))
 
-    def _log(self, action: "Callable[[MlflowClient, str], None]") -> None:
+    def _log(self, action: "Callable[[MlflowClient], None]") -> None:
         self._missing.append(action)
         self._connection.attempt(self._catch_up)
 
-    def _catch_up(self, client: "MlflowClient") -> str:
-        if self._run_id is None:
-            run_id = join(client, self._connection, self._training).run_id
+    def _catch_up(self, client: "MlflowClient") -> None:
+        if not self._run_id:
+            run_id = join(self._connection, self._training).run_id
             client.update_run(run_id, status="RUNNING")
-            self._held = rounds_held(client, run_id)
-            self._run_id = run_id
+            self._run_id, self._held = run_id, rounds_held(client, run_id)
         while self._missing:
-            self._missing[0](client, self._run_id)
+            self._missing[0](client)
             del self._missing[0]
-        return self._run_id
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         killed = kind and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "KILLED" if killed else "FAILED" if kind else "FINISHED"
-        self._connection.attempt(lambda client: client.set_terminated(self._catch_up(client), status), urgent=True)
+        self._missing.append(lambda client: client.set_terminated(self._run_id, status))
+        self._connection.attempt(self._catch_up, urgent=True)
 
 
-def join(
-    client: "MlflowClient", connection: Connection, training: Training, start_ms: int | None = None
-) -> "entities.RunInfo":
+def join(connection: Connection, training: Training, start_ms: int | None = None) -> "entities.RunInfo":
     """The newest run of `training` that no results are tied to, or a new one.
 
     `start_ms` says when it began (milliseconds since the epoch), if this process did not carry it out.
     """
-    experiment_id = experiment_of(client, connection, training.experiment)
+    client, experiment_id = connection.client, experiment_of(connection, training.experiment)
     same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
     run = next((run for run in client.search_runs([experiment_id], same) if SEAL not in run.data.tags), None)
     if run is None:
@@ -124,16 +111,17 @@ def log_parameters(client: "MlflowClient", run_id: str, parameters: Mapping[str,
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
 
-def rounds_held(client: "MlflowClient", run_id: str) -> int:
-    """Number of rounds that a run holds."""
-    return max((metric.step for metric in client.get_metric_history(run_id, MARKER)), default=0)
+def rounds_held(client: "MlflowClient", run_id: str) -> set[int]:
+    """The rounds that a run holds."""
+    return {metric.step for metric in client.get_metric_history(run_id, "test/accuracy")}
 
 
-def log_rounds(client: "MlflowClient", run_id: str, rounds: list[Round]) -> None:
-    """Log rounds, several in a call, each in one, so that it is never half logged."""
+def log_rounds(client: "MlflowClient", run_id: str, rounds: list[Round], held: Container[int] = ()) -> None:
+    """Log the rounds that are not `held`, several in a call, each in one, so that it is never half logged."""
     from mlflow.entities import Metric
     from mlflow.utils import chunk_list
 
+    rounds = [round for round in rounds if round[0] not in held]
     widest = max((len(values) for _, _, values in rounds), default=1)
     for some in chunk_list(rounds, METRICS_AT_ONCE // widest):
         metrics = [
@@ -142,10 +130,11 @@ def log_rounds(client: "MlflowClient", run_id: str, rounds: list[Round]) -> None
         client.log_batch(run_id, metrics)
 
 
-def experiment_of(client: "MlflowClient", connection: Connection, name: str) -> str:
+def experiment_of(connection: Connection, name: str) -> str:
     """Id of the experiment called `name`, which is made if there is none and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
+    client = connection.client
     try:
         return client.create_experiment(name, connection.artifacts(name), {**RUNS_NOT_CHATS, TAG: view(name)})
     except MlflowException:

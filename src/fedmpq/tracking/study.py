@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmpq.engine.history import Row
 from fedmpq.tracking.connection import connect
 from fedmpq.tracking.metrics import finite
 from fedmpq.tracking.run import context, experiment_of, log_parameters, log_rounds
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-ALL = 10_000
+PARENT = "mlflow.parentRunId"
 
 
 def log_study(root: Path, name: str, study: "Study", best: int | None = None, files: Iterable[Path] = ()) -> None:
@@ -33,18 +34,17 @@ def log_study(root: Path, name: str, study: "Study", best: int | None = None, fi
     connection = connect(root)
 
     def update(client: "MlflowClient") -> None:
-        experiment_id = experiment_of(client, connection, f"{name}-tuning")
-        runs, parent = client.search_runs([experiment_id], max_results=ALL), study.user_attrs.get("run_id")
+        experiment_id = experiment_of(connection, f"{name}-tuning")
+        runs, parent = client.search_runs([experiment_id], max_results=10_000), study.user_attrs.get("run_id")
         if parent not in [run.info.run_id for run in runs]:
-            parent = _create(client, experiment_id, f"tuning {name}", study.user_attrs["identity"], {})
+            parent = _create(client, experiment_id, study.user_attrs["identity"], {}, run_name=f"tuning {name}")
             study.set_user_attr("run_id", parent)
-        trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
-        logged = [run.data.tags["trial"] for run in trials if run.info.status != "RUNNING"]
-        for run in trials:
-            if run.info.status == "RUNNING":  # Its writing was cut off.
-                client.delete_run(run.info.run_id)
+        trials = {run.data.tags["trial"]: run.info for run in runs if run.data.tags.get(PARENT) == parent}
         for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and str(trial.number) not in logged:
+            found = trials.get(str(trial.number))
+            if found and found.status == "RUNNING":  # Its writing was cut off.
+                client.delete_run(found.run_id)
+            if trial.state.is_finished() and (not found or found.status == "RUNNING"):
                 _log_trial(client, experiment_id, parent, trial)
         for path in files:
             client.log_artifact(parent, str(path))
@@ -58,11 +58,11 @@ def log_study(root: Path, name: str, study: "Study", best: int | None = None, fi
 
 
 def _log_trial(client: "MlflowClient", experiment_id: str, parent: str, trial: "FrozenTrial") -> None:
-    found = trial.user_attrs
+    found, rounds = trial.user_attrs, []
     now, end = (int(1000 * time.timestamp()) for time in (trial.datetime_start, trial.datetime_complete))
-    tags = {"mlflow.parentRunId": parent, "trial": str(trial.number), "reason": found.get("reason", "")}
-    run_id = _create(client, experiment_id, f"trial {trial.number}", found.get("values", {}), tags, now)
-    rounds = []
+    tags = {PARENT: parent, "trial": str(trial.number), "reason": found.get("reason", "")}
+    name, values = f"trial {trial.number}", found.get("values", {})
+    run_id = _create(client, experiment_id, values, tags, run_name=name, start_time=now)
     for number, row in enumerate(found.get("rounds", []), start=1):
         now += int(1000 * row["seconds"])
         rounds.append((number, now, finite({f"validation/{name}": value for name, value in row.items()})))
@@ -70,14 +70,7 @@ def _log_trial(client: "MlflowClient", experiment_id: str, parent: str, trial: "
     client.set_terminated(run_id, STATUS[trial.state.name], end)
 
 
-def _create(
-    client: "MlflowClient",
-    experiment_id: str,
-    name: str,
-    parameters: dict[str, Any],
-    tags: dict[str, str],
-    start_ms: int | None = None,
-) -> str:
-    run = client.create_run(experiment_id, start_ms, context() | tags, name)
+def _create(client: "MlflowClient", experiment_id: str, parameters: Row, tags: dict[str, str], **options: Any) -> str:
+    run = client.create_run(experiment_id, tags=context() | tags, **options)
     log_parameters(client, run.info.run_id, parameters)
     return run.info.run_id
