@@ -73,10 +73,7 @@ def holds_results(cell: "Cell", out: Path) -> bool:
     there = [(out / name).exists() for name in FILES]
     if not any(there):
         return False
-    try:
-        found = read_run(out)
-    except UserError as error:
-        raise UserError(f"{error}, or replace it with --overwrite") from error
+    found = read_run(out)
     if found["fingerprint"] != cell.fingerprint:
         theirs, ours = found["parameters"], cell.flat_parameters
         keys = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]

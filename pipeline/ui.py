@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from typing import IO
 
@@ -59,21 +59,15 @@ def check_port(port: int) -> None:
 def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """MLflow's server, from when it answers until the end of the block."""
     arguments = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "mlflow", "ui", *arguments],
-            env=os.environ | ENVIRONMENT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # one group, ended together
-        )
+    program = [sys.executable, "-W", "ignore", "-m", "mlflow", "ui", *arguments]
+    group = {"start_new_session": True, "env": os.environ | ENVIRONMENT}  # ended together
+    with tempfile.TemporaryFile() as log, subprocess.Popen(program, stdout=log, stderr=log, **group) as server:
         try:
             _await(server, port, log)
             yield server
         finally:
-            if server.poll() is None:
+            with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
-                server.wait()
 
 
 def _await(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:

@@ -50,7 +50,7 @@ class Connection:
     def __init__(self, uri: str, folder: Path):
         self.uri, self.folder = uri, folder
         self._database = _sqlite_file(uri)
-        self._broken, self._pause_ends = False, 0.0
+        self._pause_ends = 0.0  # after a failure; before one there is none
 
     def artifacts(self, experiment: str) -> str | None:
         """URI of the folder for an experiment's artifacts; None: the server, which keeps them, decides."""
@@ -90,17 +90,16 @@ class Connection:
         try:
             with self.required() as client:
                 action(client)
-            self._broken = False
+            self._pause_ends = 0.0
         except UserError as error:
-            if not self._broken:
+            if not self._pause_ends:
                 print(f"warning: {error}; {LATER}", file=sys.stderr, flush=True)
-            self._broken, now = True, time.monotonic()
+            now = time.monotonic()
             self._pause_ends = now + PAUSE * (now - began)
 
     def explain(self, error: Exception) -> str:
         """One line: why MLflow cannot be used and what to do, without a password that the address may hold."""
-        where = self._database or self.uri
-        said = f"MLflow at {where} cannot be used ({_reason(error)}); {REMEDY}"
+        said = f"MLflow at {self._database or self.uri} cannot be used ({_reason(error)}); {REMEDY}"
         return re.sub(r"//[^@/\s]*@", "//", said)
 
 

@@ -38,7 +38,7 @@ class Run(AbstractContextManager):
         self._connection, self._training = connect(root), training
         self._run_id, self._held = "", set()
         self._missing: list[Callable[[MlflowClient], None]] = []
-        self._connection.attempt(self._catch_up)
+        self._log()
 
     def log_round(self, values: Mapping[str, float], round: int) -> None:
         """Log one round (counted from 1). A round that the run held when it was begun here is passed over."""
@@ -49,9 +49,9 @@ class Run(AbstractContextManager):
         """Keep a copy of `path` with the run, in its `folder`."""
         self._log(lambda client: client.log_artifact(self._run_id, str(path), folder))
 
-    def _log(self, action: "Callable[[MlflowClient], None]") -> None:
-        self._missing.append(action)
-        self._connection.attempt(self._catch_up)
+    def _log(self, *actions: "Callable[[MlflowClient], None]", urgent: bool = False) -> None:
+        self._missing += actions
+        self._connection.attempt(self._catch_up, urgent)
 
     def _catch_up(self, client: "MlflowClient") -> None:
         if not self._run_id:
@@ -65,8 +65,7 @@ class Run(AbstractContextManager):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         killed = kind and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "KILLED" if killed else "FAILED" if kind else "FINISHED"
-        self._missing.append(lambda client: client.set_terminated(self._run_id, status))
-        self._connection.attempt(self._catch_up, urgent=True)
+        self._log(lambda client: client.set_terminated(self._run_id, status), urgent=True)
 
 
 def join(connection: Connection, training: Training, start_ms: int | None = None) -> "entities.RunInfo":
