@@ -21,11 +21,9 @@ def code(files: dict[str, Path], watched: list[Path]) -> dict[str, str]:
         UserError: a file of the project is not among or below `watched`, whose changes DVC notices.
     """
     for file in files.values():
-        if file.is_relative_to(command.ROOT) and not any(file.is_relative_to(place) for place in watched):
-            raise UserError(
-                f"{file.relative_to(command.ROOT)} is not watched by DVC; move it to extensions/, or add it to the"
-                " dependencies of stage inputs in dvc.yaml"
-            )
+        if file.is_relative_to(command.ROOT) and not any(map(file.is_relative_to, watched)):
+            advice = "move it to extensions/, or add it to the dependencies of stage inputs in dvc.yaml"
+            raise UserError(f"{file.relative_to(command.ROOT)} is not watched by DVC; {advice}")
     return {module: sha256(file) for module, file in files.items()}
 
 

@@ -1,8 +1,10 @@
 """Progress of a training: a bar in a terminal, plain lines elsewhere."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
+from fedmpq.engine.history import Row
 from tqdm import tqdm
 
 from fedmpq.config import Execution
@@ -39,49 +41,23 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+class Progress(AbstractContextManager):
+    """Shows round, accuracy and time left."""
 
-
-class Progress:
-    """Shows round, accuracy and time left; a context manager."""
-
-    def __init__(self, title: str, done: int, rounds: int, later: int = 0):
+    def __init__(self, title: str, done: int, rounds: int, later: int):
         """Begin at round `done` of `rounds`; `later` rounds, of other seeds, follow them."""
         self.title, self.rounds, self.later = title, rounds, later
-        self.announced = False
-        self.bar = tqdm(
-            total=rounds,
-            initial=done,
-            desc=title,
-            unit="round",
-            file=sys.stderr,
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
-        )
+        bar = {"desc": title, "unit": "round", "file": sys.stderr, "dynamic_ncols": True}
+        self.bar = tqdm(total=rounds, initial=done, disable=None, **bar)  # None: it is shown in a terminal
 
-    def show(self, row: dict[str, Any]) -> None:
-        """Show a finished round by its row of rounds.csv; after the first one also the time that is left."""
-        accuracy = f"accuracy {row['test_accuracy']:.1%}"
+    def show(self, row: Row) -> None:
+        """Show a finished round by its row of rounds.csv."""
+        left = (self.rounds - row["round"] + self.later) * row["seconds"]
+        said = f"accuracy {row['test_accuracy']:.1%}, about {tqdm.format_interval(left)} to the end"
         if self.bar.disable:
-            print(f"{self.title}: round {row['round']}/{self.rounds}, {accuracy}, {row['seconds']:.1f} s", flush=True)
-        self.bar.set_postfix_str(accuracy, refresh=False)
+            print(f"{self.title}: round {row['round']}/{self.rounds}, {row['seconds']:.1f} s, {said}", flush=True)
+        self.bar.set_postfix_str(said, refresh=False)
         self.bar.update()
-        self._announce(row)
-
-    def _announce(self, row: dict[str, Any]) -> None:
-        left = self.rounds - row["round"] + self.later
-        if left and not self.announced:
-            with self.bar.external_write_mode():
-                print(f"{self.title}: about {duration(left * row['seconds'])} for the {counted(left, 'round')} left")
-        self.announced = True
-
-    def __enter__(self) -> "Progress":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()

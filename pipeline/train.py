@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmpq.config import Experiment, Parameters, parse_overrides
+from fedmpq.config import Execution, Experiment, parse_overrides
 from fedmpq.engine import processes
 from fedmpq.errors import UserError
 from fedmpq.files import exclusive
@@ -22,17 +22,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     parameters = command.parameters(parse_overrides(options.set, options.experiment))
     refuse_idle(options.set, parameters.experiment(options.experiment), options.algorithm)
-    out = options.out or command.ROOT / _result_folder(parameters, options)
-    start_importing(parameters)
+    if parameters.execution.executor == "processes":
+        processes.start_importing()
     # Imported here: the parameters are checked, and the workers import too, while this takes seconds.
     from fedmpq.engine.cell import Cell
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
+    folder = Path("results", cell.name, cell.algorithm, f"alpha-{cell.alpha_label}")
+    out = options.out or command.ROOT / folder
     if not options.overwrite and holds_results(cell, out):
         print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
         return
     with exclusive(cell.lock_file(out), f"{out}"):
-        train(cell, parameters, out)
+        train(cell, parameters.execution, out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,52 +66,36 @@ def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) 
             raise UserError(f"--set {assignment}: a training by {algorithm} does not read {key}{instead}")
 
 
-def _result_folder(parameters: Parameters, options: argparse.Namespace) -> Path:
-    alpha = parameters.alpha_label(options.alpha)
-    return Path("results") / options.experiment / options.algorithm / f"alpha-{alpha}"
-
-
-def start_importing(parameters: Parameters) -> None:
-    """Let the server from which workers are forked import the libraries while this process does."""
-    if parameters.execution.executor == "processes":
-        processes.start_importing()
-
-
 def holds_results(cell: "Cell", out: Path) -> bool:
     """Whether `out` holds the results of `cell`. Raises UserError if they are those of other parameters."""
     from fedmpq.engine.results import FILES, read_run
 
-    if not any((out / name).exists() for name in FILES):
+    there = [(out / name).exists() for name in FILES]
+    if not any(there):
         return False
-    try:
-        found = read_run(out)
-    except UserError as error:
-        raise UserError(f"{error}, or replace it with --overwrite") from error
+    found = read_run(out)
     if found["fingerprint"] != cell.fingerprint:
         theirs, ours = found["parameters"], cell.flat_parameters
-        changed = [
-            f"{key} {theirs.get(key)} -> {ours.get(key)}"
-            for key in sorted({*theirs, *ours})
-            if theirs.get(key) != ours.get(key)
-        ]
-        difference = ", ".join(changed) or "the code, the partition or the arithmetic"
+        keys = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
+        changes = ", ".join(f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in keys)
+        difference = changes or "the code, the partition or the arithmetic"
         raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
-    return all((out / name).exists() for name in FILES)
+    return all(there)
 
 
-def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
+def train(cell: "Cell", execution: Execution, out: Path) -> None:
     """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
     from fedmpq.engine.checkpoint import clear
     from fedmpq.engine.seed_run import SeedRun, write_results
     from fedmpq.tracking import seal
 
     runs = [SeedRun(cell, seed) for seed in cell.experiment.partition.seeds]
-    print(outline(cell, parameters.execution), flush=True)
+    print(outline(cell, execution), flush=True)
     for index, run in enumerate(runs):
         later = sum(cell.experiment.training.rounds - other.done for other in runs[index + 1 :])
         with run.lock():
-            train_seed(run, parameters, later)
-    write_results(runs, parameters.execution, out)
+            train_seed(run, execution, later)
+    write_results(runs, execution, out)
     from fedmpq.reporting.heatmap import bits_heat_map
 
     seal(command.ROOT, out, bits_heat_map)
@@ -117,20 +103,18 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
         clear(run.folder)
 
 
-def train_seed(run: "SeedRun", parameters: Parameters, later: int) -> None:
+def train_seed(run: "SeedRun", execution: Execution, later: int) -> None:
     """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
     from fedmpq.tracking import Run, Training, round_metrics
 
     cell, rounds = run.cell, run.cell.experiment.training.rounds
     digests = cell.partition_hash(run.seed), cell.fingerprint
     training = Training(cell.name, cell.algorithm, cell.alpha_label, run.seed, cell.flat_parameters, *digests)
-    with (
-        Run(command.ROOT, training) as tracked,
-        Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later) as progress,
-    ):
+    progress = Progress(f"{title(cell)} seed {run.seed}", run.done, rounds, later)
+    with Run(command.ROOT, training) as tracked, progress:
         for row, bits in run.past():  # What MLflow missed; it skips what it holds.
             tracked.log_round(round_metrics(row, bits), row["round"])
-        for row, bits in run.rounds(parameters.execution):
+        for row, bits in run.rounds(execution):
             tracked.log_round(round_metrics(row, bits), row["round"])
             progress.show(row)
         tracked.log_file(run.model_file, "model")

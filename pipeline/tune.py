@@ -15,6 +15,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from fedmpq.config import parse_overrides
+from fedmpq.engine import processes
 from fedmpq.engine.hardware import describe, resolve_device
 from fedmpq.engine.inputs import arrays
 from fedmpq.engine.method import code_digest
@@ -26,7 +27,6 @@ from fedmpq.tuning.search import Objective, search
 from fedmpq.tuning.space import Space
 from fedmpq.tuning.study import Study, opened, table, write_best
 from pipeline import command
-from pipeline.train import start_importing
 
 
 @command.entry
@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     with opened(studies, space, identity(objective), options.new) as study:
         print(f"{space.name}: {study.settled} of {space.tune.trials} trials are there", flush=True)
         if study.left:
-            start_importing(parameters)
+            if parameters.execution.executor == "processes":
+                processes.start_importing()
             run(study, objective)
         publish(study)
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from typing import IO
 
@@ -38,56 +38,36 @@ def main(arguments: list[str] | None = None) -> None:
     brought = tracking.replay(command.ROOT / "results", command.ROOT, bits_heat_map)
     print(f"runs brought into MLflow from results/: {len(brought) or 'none was missing'}", flush=True)
     if serves:
-        address = f"http://{HOST}:{options.port}"
         with _server(uri, options.port) as server:
-            print(f"{links(address)}\n(Ctrl-C ends it)", flush=True)
+            address = f"http://{HOST}:{options.port}"
+            print(f"{tracking.links(command.ROOT, address)}\n(Ctrl-C ends it)", flush=True)
             server.wait()
     elif not options.replay_only:
-        print(links(uri.rstrip("/")))
-
-
-def links(address: str) -> str:
-    """The page that compares the runs of an experiment, for each experiment, one a line."""
-    pages = tracking.pages(command.ROOT)
-    if not pages:
-        return f"MLflow is empty (train with `make repro`): {address}"
-    width = max(map(len, pages))
-    return "\n".join(f"{name:{width}}  {address}/{pages[name]}" for name in sorted(pages))
+        print(tracking.links(command.ROOT, uri.rstrip("/")))
 
 
 def check_port(port: int) -> None:
     """Raise UserError unless the server could listen on `port`."""
-    if not 0 < port < 65536:
-        raise UserError(f"--port {port} is not allowed; allowed: 1 to 65535")
     try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-    except OSError as error:
-        raise UserError(
-            f"port {port} cannot be used ({error.strerror}); choose another one with --port, or `make ui PORT=5001`"
-        ) from error
+        socket.create_server((HOST, port or -1)).close()  # 0 would be any port
+    except (OSError, OverflowError) as error:
+        advice = "choose another one from 1 to 65535 with --port, or `make ui PORT=5001`"
+        raise UserError(f"port {port} cannot be used ({error}); {advice}") from error
 
 
 @contextmanager
 def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """MLflow's server, from when it answers until the end of the block."""
     arguments = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "mlflow", "ui", *arguments],
-            env=os.environ | ENVIRONMENT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # one group, ended together
-        )
+    program = [sys.executable, "-W", "ignore", "-m", "mlflow", "ui", *arguments]
+    group = {"start_new_session": True, "env": os.environ | ENVIRONMENT}  # ended together
+    with tempfile.TemporaryFile() as log, subprocess.Popen(program, stdout=log, stderr=log, **group) as server:
         try:
             _await(server, port, log)
             yield server
         finally:
-            if server.poll() is None:
+            with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
-                server.wait()
 
 
 def _await(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:

@@ -1,15 +1,17 @@
 import json
+import subprocess
 from types import SimpleNamespace
 
 import pytest
 import torch
 from dvc.compare import metrics_table
 from dvc.render.converter.vega import VegaConverter
+from dvc.repo.metrics.show import _extract_metrics
 
 from fedmpq.config import Execution
 from fedmpq.engine import seed_run
 from fedmpq.engine.checkpoint import save
-from fedmpq.engine.results import BITS, EVENTS, ROUNDS, bits_rows, read_run, read_table
+from fedmpq.engine.results import BITS, EVENTS, ROUNDS, bits_rows, git_commit, read_run, read_table
 from fedmpq.engine.seed_run import SeedRun, write_results
 from fedmpq.errors import UserError
 from fedmpq.federated.layout import FlatModel
@@ -22,7 +24,11 @@ LAYOUT = SimpleNamespace(layers=LAYERS, sizes=[10, 20, 30])
 @pytest.fixture(params=[[0], [0, 7]], ids=["one seed", "two seeds"])
 def folder(request, tmp_path, monkeypatch):
     """Results of two rounds of two clients, the first of which diverged."""
+    git = ["git", "-C", tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message", "first"]):
+        subprocess.run([*git, *arguments], check=True)
     cell = SimpleNamespace(
+        root=tmp_path,
         name="digits",
         algorithm="fedmpq",
         alpha=0.5,
@@ -72,12 +78,30 @@ def test_a_run_comes_back(folder):
 
 def test_dvc_shows_few_numbers_on_a_line(folder):
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert 4 <= len(metrics) <= 6
-    assert all(value is None or isinstance(value, float) for value in metrics.values())
+    numbers = [name for name, value in metrics.items() if value is None or isinstance(value, float)]
+    assert 4 <= len(numbers) <= 6
     path = "results/tiny-imagenet/fedmpq/alpha-0.5/metrics.json"
-    table = metrics_table({"workspace": {"data": {path: {"data": metrics}}}}, precision=5, round_digits=True)
+    shown = _extract_metrics(metrics, path)
+    assert shown.keys() - numbers == {"commit"}
+    table = metrics_table({"workspace": {"data": {path: {"data": shown}}}}, precision=5, round_digits=True)
     widths = [max(len(name), *map(len, column)) + 2 for name, column in table.items()]
-    assert sum(widths) < 160
+    assert sum(widths) < 160 + 40  # with the commit
+
+
+def test_results_name_commit_hardware_and_time(folder):
+    metrics, run = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
+    said = subprocess.check_output(["git", "-C", folder, "log", "--format=%H"], text=True).strip()
+    assert metrics["commit"] == run["commit"] == said
+    assert metrics["hardware"] == [run["hardware"]["processor"], "cpu"]
+    assert metrics["seconds"] == run["seconds_per_round"] == 1.235
+
+
+def test_without_a_commit_none_is_named(tmp_path, monkeypatch):
+    assert git_commit(tmp_path) is None
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert git_commit(tmp_path) is None
+    monkeypatch.setenv("PATH", "")
+    assert git_commit(tmp_path) is None
 
 
 def test_dvc_draws_nothing_of_a_run(folder):

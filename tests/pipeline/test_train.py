@@ -67,5 +67,5 @@ def test_results_of_other_parameters_are_kept(cell, tmp_path, changes, differenc
 def test_damaged_results_are_named(cell, tmp_path, content):
     write(tmp_path)
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"run\.json is broken: .*, or replace it with --overwrite$"):
+    with pytest.raises(UserError, match=r"run\.json is broken: .*; delete that folder"):
         holds_results(cell, tmp_path)

@@ -43,18 +43,18 @@ def test_a_port_in_use_is_refused(project, capsys):
 def test_what_is_no_port_is_refused(project, capsys, port):
     with pytest.raises(SystemExit):
         ui.main(["--port", port])
-    assert "allowed: 1 to 65535" in capsys.readouterr().err
+    assert "from 1 to 65535" in capsys.readouterr().err
 
 
 def test_links_lead_to_the_comparison_of_all_runs(project, migrated):
     shutil.copy(migrated, project / "mlflow.db")
-    assert "MLflow is empty" in ui.links("http://host")
+    assert "MLflow is empty" in tracking.links(project, "http://host")
     client = tracking.connect(project).client
     client.create_experiment("another program's")
     with tracking.Run(project, training()):
         pass
     page = "http://host/#/experiments/{}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-    assert ui.links("http://host").splitlines() == [
+    assert tracking.links(project, "http://host").splitlines() == [
         f"another program's  {page.format(1)}",
         f"digits             {page.format(2)}&viewStateShareKey=fedmpq",
     ]
@@ -65,7 +65,7 @@ def test_the_page_of_an_experiment_shows_all_runs_by_their_accuracy(project, mig
     shutil.copy(migrated, project / "mlflow.db")
     connection = tracking.connect(project)
     for _ in ("made", "found"):
-        identifier = tracking.run.experiment_of(connection.client, connection, experiment)
+        identifier = tracking.run.experiment_of(connection, experiment)
     saved = json.loads(connection.client.get_experiment(identifier).tags["mlflow.sharedViewState.fedmpq"])
     state = json.loads(saved["state"])
     assert state["runsHiddenMode"] == "SHOW_ALL"

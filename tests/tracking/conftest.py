@@ -14,6 +14,7 @@ from fedmpq.tracking.connection import connect
 
 BUDGETS = [2, 4]
 LAYERS = {"conv1": 108, "fc": 640}
+COMMIT = "0123456789" * 4
 
 
 @pytest.fixture
@@ -84,6 +85,7 @@ def results_of(root, algorithm="fedmpq", alpha="0.5", seeds=(0, 1), rounds=3):
         "bytes_per_client_and_round": {"uplink": 100, "downlink": 110, "nominal": 90},
         "seconds_per_round": 0.2,
         "hardware": {"processor": "any"},
+        "commit": COMMIT,
         "parameters": parameters(algorithm, alpha, rounds),
         "partition": {f"seed-{seed}": f"{seed}" * 64 for seed in seeds},
         "fingerprint": f"{algorithm}-{alpha}-{rounds}",

@@ -1,7 +1,6 @@
 import os
 import shutil
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,18 +72,6 @@ def test_a_copy_leaves_the_original_as_it_was(project, cell):
     shutil.copytree(project, project.parent / "copy")
     for place in (project.parent / "copy", project):
         assert all_below(place / "mlartifacts", artifact_folders(place, cell))
-
-
-def test_artifacts_that_a_database_left_behind_are_found_and_later_ones_are_beside_it(project, cell, another_process):
-    place = project.parent / "second"
-    place.mkdir()
-    with closing(sqlite3.connect(project / "mlflow.db")) as database:
-        database.execute("VACUUM INTO ?", [str(place / "mlflow.db")])
-    for _ in range(2):
-        old, new = artifact_folders(place, cell)
-        assert all_below(project, [old])
-        assert all_below(place, [new])
-        another_process()
 
 
 @pytest.mark.parametrize("old", ["/proc/1/nowhere", "/dev/null/below", "/C:/Users/me"])

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pandas as pd
@@ -58,11 +59,22 @@ def test_live_and_replayed_runs_are_the_same(root, cell, migrated):
     assert live.data.params == replayed.data.params
     assert live.info.run_name == replayed.info.run_name
     assert live.info.status == replayed.info.status
-    names = ("algorithm", "alpha", "seed", "partition", "fingerprint", "result.sha256")
+    names = ("algorithm", "alpha", "seed", "partition", "fingerprint", "result.sha256", "mlflow.source.git.commit")
     assert [live.data.tags[name] for name in names] == [replayed.data.tags[name] for name in names]
     datasets = [run.inputs.dataset_inputs[0].dataset for run in (live, replayed)]
     assert dict(datasets[0]) == dict(datasets[1])
     assert set(cell.artifacts(root, live)) == set(cell.artifacts(other, replayed))
+
+
+def test_a_run_has_the_commit_of_its_results(root, cell):
+    folder = cell.results(root, seeds=[0])
+    record = json.loads((folder / "run.json").read_text())
+    tracking.replay(root / "results", root)
+    del record["commit"]
+    record["fingerprint"] = "of results that name none"
+    (folder / "run.json").write_text(json.dumps(record))
+    tracking.replay(root / "results", root)
+    assert [run.data.tags.get("mlflow.source.git.commit") for run in cell.runs(root)] == ["0123456789" * 4, None]
 
 
 def test_a_sealed_run_is_not_brought_in_again(root, cell):

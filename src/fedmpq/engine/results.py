@@ -1,7 +1,9 @@
 """The results of a cell: rounds.csv and bits.csv, and run.json and metrics.json, which sum them up. Takes no torch."""
 
+import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from statistics import fmean, stdev
@@ -81,6 +83,8 @@ class Run(BaseModel):
     seconds_per_round: float
     """Of a median round."""
     hardware: dict[str, Any]
+    commit: str | None = None
+    """Of the project, if it is a git checkout."""
     parameters: dict[str, Any]
     """All that determine the result, by dotted key."""
     partition: dict[str, str]
@@ -142,7 +146,17 @@ def headline(run: Row) -> Row:
         "bits": run["average_bits"]["all"],
         "uplink_bytes": run["bytes_per_client_and_round"]["uplink"],
         "seconds": run["seconds_per_round"],
+        "commit": run["commit"],
+        "hardware": [run["hardware"][key] for key in ("processor", "device")],  # a list: `dvc metrics` shows numbers
     }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that is checked out in `folder`; None: there is no git, or no commit."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "rev-parse", "--verify", "HEAD"]
+        return subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
+    return None
 
 
 def read_run(folder: Path) -> Row:

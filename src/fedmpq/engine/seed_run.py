@@ -11,7 +11,7 @@ from fedmpq.engine.cell import Cell
 from fedmpq.engine.checkpoint import last, save, save_tensors
 from fedmpq.engine.executors import build_executor
 from fedmpq.engine.hardware import describe, plan
-from fedmpq.engine.results import TABLES, Row, bits_rows, headline, read_table, round_row, summarize, to_csv
+from fedmpq.engine.results import TABLES, Row, bits_rows, git_commit, headline, read_table, round_row, summarize, to_csv
 from fedmpq.federated.server import Federation
 from fedmpq.files import exclusive, replacing, write_json, write_text
 
@@ -77,6 +77,7 @@ def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path) -
         "rounds": cell.experiment.training.rounds,
         **summarize(*tables.values(), remainder),
         "hardware": describe(cell.device) | place,
+        "commit": git_commit(cell.root),
         "parameters": cell.flat_parameters,
         "partition": {f"seed-{run.seed}": cell.partition_hash(run.seed) for run in runs},
         "fingerprint": cell.fingerprint,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, unquote, urlparse
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
@@ -21,8 +21,6 @@ from fedmpq.files import replacing
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-T = TypeVar("T")
-
 # A server that is down or silent costs seconds, not the minutes of MLflow's own defaults.
 PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -31,8 +29,9 @@ PATIENCE = {
 }
 BUSY_MS = 2000  # that a statement waits while another program holds the database, of MLflow's 20 s
 PAUSE = 4  # times as long as a failed attempt took, none is made: work waits a fifth of its time at most
-LOCK_SECONDS = 60
 ARTIFACTS = "mlartifacts"
+REMEDY = "check address, permissions and space, or end the program that holds it"
+LATER = "work goes on, what is missed is logged later, or by `make ui`"
 
 
 def connect(root: Path) -> "Connection":
@@ -50,17 +49,14 @@ class Connection:
 
     def __init__(self, uri: str, folder: Path):
         self.uri, self.folder = uri, folder
-        self.broken = False
-        """Whether the last attempt failed."""
         self._database = _sqlite_file(uri)
-        self._is_default = self._database == folder / "mlflow.db"
-        self._pause_ends = 0.0
+        self._pause_ends = 0.0  # after a failure; before one there is none
 
     def artifacts(self, experiment: str) -> str | None:
         """URI of the folder for an experiment's artifacts; None: the server, which keeps them, decides."""
         if not self.uri.startswith(("sqlite", "postgresql", "mysql", "mssql")):
             return None
-        return ((self._database or self.folder / "_").parent / ARTIFACTS / experiment).as_uri()
+        return ((self._database.parent if self._database else self.folder) / ARTIFACTS / experiment).as_uri()
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -68,7 +64,9 @@ class Connection:
         _import_mlflow()
         from mlflow.tracking import MlflowClient
 
-        return _open(self.uri, self._database) if self._database else MlflowClient(self.uri)
+        if self._database:
+            _prepare(self._database)
+        return MlflowClient(self.uri)
 
     @contextmanager
     def required(self) -> Iterator["MlflowClient"]:
@@ -80,56 +78,41 @@ class Connection:
         except Exception as error:
             raise UserError(self.explain(error)) from error
 
-    def attempt(self, action: Callable[["MlflowClient"], T], urgent: bool = False) -> T | None:
-        """The result of `action(client)`, or None: it failed, or an earlier one did so a moment ago.
+    def attempt(self, action: Callable[["MlflowClient"], object], urgent: bool = False) -> None:
+        """Do `action(client)`, unless an earlier one failed a moment ago and this one is not `urgent`.
 
-        Never raises, for MLflow must not end a training. The first of several failures in a row is told on stderr,
-        in one line.
-
-        Args:
-            action: has to stand being called again after it failed half-way.
-            urgent: try even if an earlier one failed a moment ago.
+        Never raises, for MLflow must not end a training: the first of several failures in a row is told in a line on
+        stderr. `action` has to stand being called again after it failed half-way.
         """
         began = time.monotonic()
         if began < self._pause_ends and not urgent:
-            return None
+            return
         try:
-            result = action(self.client)
-        except Exception as error:
+            with self.required() as client:
+                action(client)
+            self._pause_ends = 0.0
+        except UserError as error:
+            if not self._pause_ends:
+                print(f"warning: {error}; {LATER}", file=sys.stderr, flush=True)
             now = time.monotonic()
             self._pause_ends = now + PAUSE * (now - began)
-            if not self.broken:
-                later = "work goes on, what is missed is logged later, or by `make ui`"
-                print(f"warning: {self.explain(error)}; {later}", file=sys.stderr, flush=True)
-            self.broken = True
-            return None
-        self.broken = False
-        return result
 
     def explain(self, error: Exception) -> str:
         """One line: why MLflow cannot be used and what to do, without a password that the address may hold."""
-        reason = _reason(error)
-        if "locked" in reason:
-            remedy = "wait for the program that holds it, or end it"
-        elif self._is_default:
-            remedy = "check permissions and space, or move mlflow.db away: a new one is filled from results/"
-        else:
-            remedy = "check that address, or unset MLFLOW_TRACKING_URI"
-        where = self._database or self.uri
-        return re.sub(r"//[^@/\s]*@", "//", f"MLflow at {where} cannot be used ({reason}); {remedy}")
+        said = f"MLflow at {self._database or self.uri} cannot be used ({_reason(error)}); {REMEDY}"
+        return re.sub(r"//[^@/\s]*@", "//", said)
 
 
 _connection = cache(Connection)
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what database, network or file system said, if that is at the bottom; else of `error`."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
-        chain.append(cause)
-    told = [getattr(e, "orig", e) for e in chain if isinstance(e, OSError | sqlite3.Error) or hasattr(e, "orig")]
-    lines = str((told or chain[:1])[-1]).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}..."
+    """What database, network or file system said, if that is at the bottom; else `error`; its first line."""
+    bottom = error
+    while cause := bottom.__cause__ or bottom.__context__:
+        bottom = cause
+    told = bottom if isinstance(bottom, OSError | sqlite3.Error) else error
+    return str(told).strip().partition("\n")[0][:200] or type(told).__name__
 
 
 def _sqlite_uri(database: Path) -> str:
@@ -163,22 +146,18 @@ def _import_mlflow() -> None:
         return f"PRAGMA busy_timeout = {BUSY_MS}" if sets_patience else statement, parameters
 
 
-def _open(uri: str, database: Path) -> "MlflowClient":
-    """A client of a database, which is made or migrated first, once, however many processes start together."""
+def _prepare(database: Path) -> None:
+    """Make a database, or bring it up to date, once, however many processes start together."""
     from mlflow.store.db import utils
-    from mlflow.tracking import MlflowClient
 
-    with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
-        if not database.exists() or (database.is_file() and not database.stat().st_size):
+    with FileLock(f"{database}.lock", timeout=60):
+        if not database.exists() or not database.stat().st_size:
             _create(database)
         _follow(database)  # It finds a database that is damaged or locked, which MLflow would try for minutes.
-        try:
-            return MlflowClient(uri)
-        except Exception as error:
-            if "out-of-date database schema" not in str(error):
-                raise
-        utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(uri))
-        return MlflowClient(uri)
+        engine = utils.create_sqlalchemy_engine(_sqlite_uri(database))
+        if utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+            utils._upgrade_db(engine)
+        engine.dispose()
 
 
 def _create(database: Path) -> None:
@@ -194,17 +173,10 @@ def _create(database: Path) -> None:
 
 
 def _follow(database: Path) -> None:
-    """Let the artifacts of a database that was moved or copied be those beside it, but for what was left behind."""
-    here = (database.parent / ARTIFACTS).as_uri()
-    places = [("experiments", "experiment_id", "artifact_location"), ("runs", "run_uuid", "artifact_uri")]
+    """Let the artifacts of a database that was moved or copied be those beside it."""
+    here = f"{(database.parent / ARTIFACTS).as_uri()}/"
     with closing(sqlite3.connect(database, timeout=BUSY_MS / 1000)) as connection, connection:
-        for table, key, column in places:
-            found = f"SELECT {key}, {column} FROM {table} WHERE {column} LIKE 'file:%/{ARTIFACTS}/%'"
-            for identifier, uri in connection.execute(found).fetchall():
-                moved = f"{here}/{uri.rpartition(f'/{ARTIFACTS}/')[2]}"
-                if uri != moved and (table == "experiments" or _exists(moved) or not _exists(uri)):
-                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (moved, identifier))
-
-
-def _exists(uri: str) -> bool:
-    return Path(unquote(urlparse(uri).path)).exists()
+        connection.create_function("beside", 1, lambda uri: here + uri.rpartition(f"/{ARTIFACTS}/")[2])
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            ours = f"{column} LIKE 'file:%/{ARTIFACTS}/%' AND instr({column}, ?) = 0"
+            connection.execute(f"UPDATE {table} SET {column} = beside({column}) WHERE {ours}", [here])

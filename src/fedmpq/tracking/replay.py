@@ -1,10 +1,9 @@
 """Bring results that are on disk into MLflow, and tie runs to the results that were written from them."""
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,63 +12,26 @@ from fedmpq.errors import UserError
 from fedmpq.files import sha256
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training, round_metrics, summary_metrics
-from fedmpq.tracking.run import SEAL, Round, experiment_of, join, log_rounds, log_values, rounds_held
+from fedmpq.tracking.run import SEAL, Round, experiment_of, join, log_rounds, rounds_held
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow.tracking import MlflowClient
 
-TABLES = {"rounds.csv": ROUNDS, "bits.csv": BITS}
-RECORDED = ("run.json", *TABLES)
-"""The files whose digest tells results apart."""
+COMMIT = "mlflow.source.git.commit"
 BitsFigure = Callable[[pd.DataFrame], "Figure"]
 """Draws the rows of bits.csv of one seed."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """What one training stage left: all seeds of an algorithm at one alpha."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    digest: str
-    end_ms: int
-    """When they were written, milliseconds since the epoch."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read results/<experiment>/<algorithm>/alpha-<alpha>/. Raises UserError: a file is missing or damaged."""
-        digest = sha256(*(folder / name for name in RECORDED if (folder / name).exists()))
-        return cls(folder, read_run(folder), digest, int((folder / "run.json").stat().st_mtime * 1000))
-
-    def training(self, seed: int) -> Training:
-        """What the run of `seed` is a run of."""
-        metrics, place = self.metrics, self.folder.name
-        alpha = place.removeprefix("alpha-") if place.startswith("alpha-") else f"{metrics['alpha']:g}"
-        digests = metrics["partition"][f"seed-{seed}"], metrics["fingerprint"]
-        return Training(metrics["experiment"], metrics["algorithm"], alpha, seed, metrics["parameters"], *digests)
-
-    def table(self, name: str, seed: int) -> pd.DataFrame:
-        """Rows of rounds.csv or bits.csv that belong to `seed`."""
-        table = read_table(self.folder / name, TABLES[name])
-        return table[table["seed"] == seed]
 
 
 def seal(root: Path, folder: Path, figure: BitsFigure | None = None) -> None:
     """Give the runs of a cell what they lack of its results, and the digest by which `replay` knows them.
 
-    Call it once the results of all seeds are in `folder`. Does not raise because of MLflow.
-
     Args:
         root: folder of params.yaml.
-        folder: results/<experiment>/<algorithm>/alpha-<alpha>/.
+        folder: results/<experiment>/<algorithm>/alpha-<alpha>/, which holds the results of all seeds.
         figure: draws the bit allocation of a run; None: no picture.
-
-    Raises:
-        UserError: the results are damaged.
     """
-    results, connection = Results.read(folder), connect(root)
-    connection.attempt(lambda client: _bring(client, connection, results, figure), urgent=True)
+    connection = connect(root)
+    connection.attempt(lambda _: _bring(connection, folder, figure), urgent=True)
 
 
 def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[str]:
@@ -84,55 +46,60 @@ def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[
         UserError: MLflow cannot be used.
     """
     connection, brought = connect(root), []
-    with connection.required() as client:
+    with connection.required():
         for path in sorted(results.glob("*/*/alpha-*/run.json")):
             try:
-                seeds = _bring(client, connection, Results.read(path.parent), figure)
+                brought += _bring(connection, path.parent, figure)
             except UserError as error:
                 print(f"warning: {error}", file=sys.stderr)
-                continue
-            experiment, algorithm, alpha, _ = path.parts[-4:]
-            brought += [f"{experiment}: {algorithm} {alpha} seed {seed}" for seed in seeds]
     return brought
 
 
-def _bring(client: "MlflowClient", connection: Connection, results: Results, figure: BitsFigure | None) -> list[int]:
-    """Bring in the seeds that are not there; returns them."""
+def _bring(connection: Connection, folder: Path, figure: BitsFigure | None) -> list[str]:
+    """Bring in the seeds of a cell that are not there; returns their names."""
     from mlflow.entities import ViewType
 
-    experiment_id = experiment_of(client, connection, results.metrics["experiment"])
-    tied = client.search_runs([experiment_id], f"tags.`{SEAL}` = '{results.digest}'", ViewType.ALL)
-    there = {run.data.tags.get("seed") for run in tied}
-    missing = [seed for seed in results.metrics["seeds"] if str(seed) not in there]
+    record, files = read_run(folder), [folder / name for name in ("run.json", "rounds.csv", "bits.csv")]
+    digest, experiment_id = sha256(*filter(Path.exists, files)), experiment_of(connection, record["experiment"])
+    tied = f"tags.`{SEAL}` = '{digest}'"
+    runs = connection.client.search_runs([experiment_id], tied, ViewType.ALL)
+    missing = [seed for seed in record["seeds"] if str(seed) not in {run.data.tags.get("seed") for run in runs}]
     for seed in missing:
-        _bring_seed(client, connection, results, seed, figure)
-    return missing
+        run_id = _bring_seed(connection, folder, record, seed, figure)
+        connection.client.set_tag(run_id, SEAL, digest)  # last: an interrupted run counts as not brought in
+    return [f"{record['experiment']}: {record['algorithm']} {folder.name} seed {seed}" for seed in missing]
 
 
 def _bring_seed(
-    client: "MlflowClient", connection: Connection, results: Results, seed: int, figure: BitsFigure | None
-) -> None:
-    training, summary = results.training(seed), summary_metrics(results.metrics, seed)
-    rounds, bits = results.table("rounds.csv", seed).sort_values("round"), results.table("bits.csv", seed)
-    start_ms = results.end_ms - int(rounds["seconds"].sum() * 1000)  # had it been the last to end
-    stamped = list(_stamped(rounds, bits, start_ms))
-    run = join(client, connection, training, start_ms=start_ms)
-    held = rounds_held(client, run.run_id)
-    log_rounds(client, run.run_id, [round for round in stamped if round[0] > held])
-    log_values(client, run.run_id, summary, results.end_ms)
+    connection: Connection, folder: Path, record: dict[str, Any], seed: int, figure: BitsFigure | None
+) -> str:
+    tables = read_table(folder / "rounds.csv", ROUNDS), read_table(folder / "bits.csv", BITS)
+    rounds, bits = (table[table["seed"] == seed].sort_values("round", kind="stable") for table in tables)
+    end_ms = int((folder / "run.json").stat().st_mtime * 1000)
+    start_ms = end_ms - int(1000 * rounds["seconds"].sum())  # had it been the last to end
+    client, run = connection.client, join(connection, _training(folder, record, seed), start_ms)
+    log_rounds(client, run.run_id, _rounds(rounds, bits, start_ms), rounds_held(client, run.run_id))
+    log_rounds(client, run.run_id, [(0, end_ms, summary_metrics(record, seed))])  # MLflow draws bars of step 0
     client.log_text(run.run_id, rounds.to_csv(index=False), "rounds.csv")
     client.log_text(run.run_id, bits.to_csv(index=False), "bits.csv")
-    if figure is not None:
+    if figure:
         client.log_figure(run.run_id, figure(bits), "bits.png")
+    if record["commit"]:
+        client.set_tag(run.run_id, COMMIT, record["commit"])
     if run.status != "FINISHED":
-        client.set_terminated(run.run_id, "FINISHED", results.end_ms)
-    client.set_tag(run.run_id, SEAL, results.digest)  # last: an interrupted run counts as not brought in
+        client.set_terminated(run.run_id, "FINISHED", end_ms)
+    return run.run_id
 
 
-def _stamped(rounds: pd.DataFrame, bits: pd.DataFrame, start_ms: int) -> Iterator[Round]:
-    """What is logged of each round, with the time at which it ended."""
-    bits_by_round = {number: rows.to_dict("records") for number, rows in bits.groupby("round")}
-    times = start_ms + (rounds["seconds"].cumsum() * 1000).astype(int)
-    for row, time_ms in zip(rounds.to_dict("records"), times, strict=True):
-        number = int(row["round"])
-        yield number, int(time_ms), round_metrics(row, bits_by_round.get(number, []))
+def _training(folder: Path, record: dict[str, Any], seed: int) -> Training:
+    label = folder.name.removeprefix("alpha-") if folder.name.startswith("alpha-") else f"{record['alpha']:g}"
+    names = record["experiment"], record["algorithm"], label, seed
+    return Training(*names, record["parameters"], record["partition"][f"seed-{seed}"], record["fingerprint"])
+
+
+def _rounds(rounds: pd.DataFrame, bits: pd.DataFrame, start_ms: int) -> list[Round]:
+    times = start_ms + 1000 * rounds["seconds"].cumsum()
+    return [
+        (row["round"], int(time), round_metrics(row, bits[bits["round"] == row["round"]].to_dict("records")))
+        for row, time in zip(rounds.to_dict("records"), times, strict=True)
+    ]

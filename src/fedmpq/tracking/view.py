@@ -33,13 +33,16 @@ def view(experiment: str) -> str:
     return json.dumps({"name": "All runs", "createdAt": 0, "state": json.dumps(state)})
 
 
-def pages(root: Path) -> dict[str, str]:
-    """The page that compares the runs of each experiment in MLflow, below the server's address, by name.
+def links(root: Path, address: str) -> str:
+    """The page that compares the runs of an experiment, for each experiment of the server at `address`, one a line.
 
     Raises:
         UserError: MLflow cannot be used.
     """
     with connect(root).required() as client:
-        found = [experiment for experiment in client.search_experiments() if experiment.name != "Default"]
-    views = {one.name: f"&viewStateShareKey={KEY}" if TAG in one.tags else "" for one in found}
-    return {one.name: PAGE.format(id=one.experiment_id) + views[one.name] for one in found}
+        found = client.search_experiments(filter_string="name != 'Default'", order_by=["name"])
+    width, pages = max((len(one.name) for one in found), default=0), []
+    for one in found:
+        view = f"&viewStateShareKey={KEY}" if TAG in one.tags else ""
+        pages.append(f"{one.name:{width}}  {address}/{PAGE.format(id=one.experiment_id)}{view}")
+    return "\n".join(pages) or f"MLflow is empty (train with `make repro`): {address}"
