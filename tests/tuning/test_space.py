@@ -51,7 +51,6 @@ def test_search_that_is_not_possible(project, search, said):
         ({"experiment": "digit"}, ["'digit'", "digits"]),
         ({"overrides": {"digit": {"training.rounds": 1}}}, ["'digit'", "digits"]),
         ({"overrides": {"digits": {"training.round": 1}}}, ["tune.overrides.digits", "training.round", "rounds"]),
-        ({"overrides": {"digits": {"data.image_size": 16}}}, ["tune.overrides.digits: data.image_size"]),
         ({"trails": 3}, ["tune.trails", "trials"]),
     ],
 )

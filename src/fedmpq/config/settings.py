@@ -1,4 +1,4 @@
-"""The base of all groups of parameters: unknown keys are errors, and every fault has its key, value and what is allowed."""
+"""The base of all groups of parameters, and how their faults are reported: key, value and what is allowed."""
 
 import re
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def names(cls) -> list[str]:
         """The keys as params.yaml has them."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
@@ -39,8 +39,8 @@ class Settings(BaseModel):
     @classmethod
     def _known(cls, tree: Any) -> Any:
         if not isinstance(tree, dict):
-            raise PydanticCustomError("group", f"a group of the keys {', '.join(cls.keys())}")
+            raise PydanticCustomError("group", f"a group of the keys {', '.join(cls.names())}")
         for key in tree:
-            if key not in cls.keys() and cls.model_config["extra"] == "forbid":
-                raise fault(key, tree[key], f"allowed there: {', '.join(cls.keys())}", "unknown")
+            if key not in cls.names() and cls.model_config["extra"] == "forbid":
+                raise fault(key, tree[key], f"allowed there: {', '.join(cls.names())}", "unknown")
         return tree
