@@ -18,7 +18,7 @@ from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.trainer import quiet_lightning, trainer
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import QUANTIZERS
 from fedmpq.quantization.packing import pack_layers, unpack_layers
 from fedmpq.seeding import numpy_generator, torch_generator
 
@@ -69,11 +69,12 @@ def client_step(plain: Plain, activation_bits: int | None) -> float:
     layout = Layout.of(model)
     if activation_bits:
         ActivationQuantizer(model, activation_bits)
+    quantizer = QUANTIZERS[experiment.quantizer("fedmpq")]
     weights = layout.flatten(model).weights.split(layout.sizes)
-    scales = torch.stack([scale_of(layer, BITS) for layer in weights])
+    scales = quantizer.scales(weights, [BITS] * len(weights))
     settings, bits = experiment.training, (BITS,) * len(weights)
     strength = experiment.algorithm("fedmpq").lambda_
-    client = LocalTraining(model, layout, settings, experiment.quantizer("fedmpq"), bits, scales, strength)
+    client = LocalTraining(model, layout, settings, quantizer, bits, scales, strength)
     batches = DataLoader([(plain.images, plain.labels)] * scale.steps, batch_size=None)
     with quiet_lightning():
         fit = trainer(CPU, plain.precision, epochs=1).fit

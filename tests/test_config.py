@@ -46,6 +46,7 @@ def edited(tmp_path):
         ("data.image_size", 7, "8"),
         ("data.image_size", 513, "512"),
         ("data.train_samples", 0, "1"),
+        ("data.test_samples", 0, "1"),
         ("data.validation", 0, "greater than 0"),
         ("data.validation", 1.0, "less than 1"),
         ("data.flip", "maybe", "boolean"),
@@ -417,7 +418,7 @@ def test_flat_parameters_are_those_that_determine_the_run(parameters):
     assert flat["model.budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
     keys = {f"{group}.{key}" for group, model in GROUPS.items() for key in model.model_fields}
     shared = keys - {"partition.seeds", "data.validation"}
-    assert set(flat) == {"of", "aggregation", "lambda", "epsilon", "min_bits"} | shared
+    assert set(flat) == {"of", "aggregation", "uplink", "lambda", "epsilon", "min_bits"} | shared
     assert set(experiment.flat("fp32")) == {"of", "aggregation"} | shared
 
 

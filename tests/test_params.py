@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 from fedmpq.config import ALGORITHM_NAMES, GROUPS, load_parameters
 from fedmpq.config.fold import fold
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import SCALES
+from fedmpq.quantization.codes import QUANTIZERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet"]
-PAPER = SECTIONS[2:]
+SMALL = ["cifar10-small", "cifar100-small", "tiny-imagenet-small", "cifar10-ablation"]
+SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet", *SMALL]
+PAPER = ["cifar10", "cifar100", "tiny-imagenet"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def test_the_lists_of_the_matrix(parameters):
 
 def test_sections_ready_to_run(parameters):
     assert list(parameters.sections) == SECTIONS
-    networks = dict.fromkeys(SECTIONS, "resnet20") | {"tiny-imagenet": "resnet44"}
-    networks |= dict.fromkeys(["digits", "fashion-mnist"], "resnet8")
+    networks = dict.fromkeys(SECTIONS, "resnet20") | dict.fromkeys(["tiny-imagenet", "tiny-imagenet-small"], "resnet44")
+    networks |= dict.fromkeys(["digits", "fashion-mnist", "cifar10-ablation"], "resnet8")
     for name, network in networks.items():
         experiment = parameters.experiment(name)
         assert all(experiment.algorithm(algorithm) for algorithm in ALGORITHM_NAMES)
@@ -46,7 +47,7 @@ def test_sections_ready_to_run(parameters):
 def test_settings_of_the_paper(parameters, name):
     experiment = parameters.experiment(name)
     expected = {
-        "data": {"train_samples": None, "validation": 0.1, "flip": False, "crop_padding": 0},
+        "data": {"train_samples": None, "test_samples": None, "validation": 0.1, "flip": False, "crop_padding": 0},
         "partition": {"clients": 10},
         "model": {
             "budgets": [2, 2, 4, 4, 4, 6, 6, 6, 8, 8],
@@ -169,4 +170,4 @@ def test_further_overrides_by_dvc_change_one_line(copy):
 
 
 def test_names_of_scale_estimators_are_those_that_there_are():
-    assert set(get_args(GROUPS["model"].model_fields["quantizer"].annotation)) == set(SCALES)
+    assert set(get_args(GROUPS["model"].model_fields["quantizer"].annotation)) == set(QUANTIZERS)

@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         elif resolved in files:
             content = files[resolved]
             self.answer(200, content, {"ETag": hashlib.sha256(content).hexdigest(), "X-Repo-Commit": COMMIT})
-        elif api == "revision":
+        elif api.startswith("revision"):
             self.answer(200, {"id": "own/er", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
         elif api == "tree":
             self.answer(200, self.tree(folder.strip("/")))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fedmpq.data.images import decode
+from fedmpq.data.prepare import decode
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -22,10 +22,7 @@ def test_images_and_labels_in_the_order_of_files_and_rows(parquet_set, opened):
     assert source.train.labels.tolist() == [0, 1] * 4
     assert source.test.labels.tolist() == [1, 0] * 2
     assert pixels_of(source.train)[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 100, 110, 120, 130]
-    places = [source.train.place(number).removeprefix(f"{parquet_set}/train-") for number in (0, 3, 4, 7)]
-    assert places == [
-        f"0000{file}-of-00002.parquet, row {row} (from 0)" for file, row in ((0, 0), (0, 3), (1, 0), (1, 3))
-    ]
+    assert source.train.place(4) == "parquet files in data/raw/mine, train, row 4 (from 0)"
 
 
 @pytest.mark.parametrize("name", ["validation-00000-of-00001", "valid-00000-of-00001-70d52db3", "val-0"])
@@ -74,12 +71,6 @@ def test_missing_files_are_named(parquet_set, refused):
     assert "there is no part train, only test; add it" in refused()
 
 
-def test_the_same_file_under_both_names_is_refused(parquet_set, refused):
-    (parquet_set / TEST).unlink()
-    (parquet_set / TEST).symlink_to(parquet_set / TRAIN)
-    assert f"{TRAIN} is for training and in part test too" in refused()
-
-
 @pytest.mark.parametrize("keep", [0, 3, 0.5, 0.99])
 def test_truncated_files_are_named(parquet_set, refused, keep):
     whole = (parquet_set / TEST).read_bytes()
@@ -91,7 +82,7 @@ def test_damage_between_beginning_and_end_is_noticed(parquet_set, refused):
     whole = bytearray((parquet_set / TEST).read_bytes())
     whole[4:40] = b"\xff" * 36
     (parquet_set / TEST).write_bytes(whole)
-    assert f"{TEST} is no whole parquet file (" in refused()
+    assert "raw/mine cannot be read (Couldn't deserialize" in refused()
 
 
 def test_files_without_rows_are_named(parquet_set, refused):
@@ -124,7 +115,7 @@ assert "datasets" not in sys.modules
 for _ in range(2):
     source = open_source("own/er", Path("raw"), Path("downloads"))
     print(source.description, source.classes, *source.train.labels)
-    print(source.train.place(1), source.train.image(1)[:4])
+    print(source.train.place(1), source.train.image(1).read(4))
 """
 
 
@@ -136,8 +127,8 @@ def test_a_download_from_the_hub_is_kept_below_downloads_and_used_again(tmp_path
     command = [sys.executable, "-c", READ]
     run = subprocess.run(command, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True)
     found = [
-        "own/er of the Hugging Face Hub ['cat', 'dog'] 0 1 0 1 0 1 0 1",
-        "own/er of the Hugging Face Hub, train, row 1 (from 0) b'\\x89PNG'",
+        "parquet files of own/er on the Hugging Face Hub ['cat', 'dog'] 0 1 0 1 0 1 0 1",
+        "parquet files of own/er on the Hugging Face Hub, train, row 1 (from 0) b'\\x89PNG'",
     ]
     assert (run.stderr, run.stdout.splitlines()) == ("", found * 2)
     assert not (tmp_path / "home").exists()
@@ -163,11 +154,11 @@ def test_a_network_that_does_not_answer_is_not_waited_for(refused, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        assert "cannot download uoft-cs/cifar10 from the Hugging Face Hub (no answer within" in refused("cifar10")
+        assert "cannot download uoft-cs/cifar10 from the Hugging Face Hub (" in refused("cifar10")
         assert time.monotonic() - start < 2
 
 
 def test_a_damaged_download_is_named(tmp_path, refused):
     (tmp_path / "downloads/uoft-cs/cifar10").mkdir(parents=True)
-    assert "downloads/uoft-cs/cifar10 is damaged (" in refused("cifar10")
+    assert "downloads/uoft-cs/cifar10 cannot be read (" in refused("cifar10")
     assert "; delete it to download it again" in refused("cifar10")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmpq.data.images import decode
+from fedmpq.data import prepare
 from fedmpq.errors import UserError
 
 
@@ -12,6 +12,10 @@ def file_of(image, extension="png", **options):
     buffer = io.BytesIO()
     image.save(buffer, extension, **options)
     return buffer.getvalue()
+
+
+def decode(image, image_size):
+    return prepare.decode(io.BytesIO(image) if isinstance(image, bytes) else image, image_size)
 
 
 def only_color(encoded):

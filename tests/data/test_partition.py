@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from fedmpq.data.dirichlet import (
     apportion,
     draw_partition,
+    evaluation_samples,
     stratified_subset,
     training_samples,
     typical_classes,
@@ -81,11 +82,6 @@ def test_typical_classes_leaves_out_stray_samples_and_empty_clients():
     assert typical_classes(counts, share=1) == 2
 
 
-def test_a_minimum_that_more_images_would_be_needed_for_is_refused_at_once():
-    with pytest.raises(UserError, match=r"alpha 0\.1: 10 clients with at least 11 .* need 110, there are 100;"):
-        draw_partition(np.zeros(100, dtype=int), 10, 0.1, 0, min_samples=11, max_redraws=10**6)
-
-
 def test_a_minimum_that_no_draw_meets_is_an_error_that_says_what_to_change():
     with pytest.raises(UserError) as caught:
         draw_partition(np.zeros(100, dtype=int), 10, 0.1, 0, min_samples=10, max_redraws=20)
@@ -152,8 +148,17 @@ def test_training_samples():
     labels = np.repeat(np.arange(2), 10)
     assert training_samples(labels, None, 0).tolist() == list(range(20))
     assert training_samples(labels, 6, 0).tolist() != training_samples(labels, 6, 1).tolist()
-    with pytest.raises(UserError, match="train_samples: 21 is not allowed; allowed: 1 to 20"):
+    with pytest.raises(UserError, match=r"data\.train_samples: 21 is not allowed; allowed: 1 to 20"):
         training_samples(labels, 21, 0)
+
+
+def test_evaluation_samples():
+    labels = np.repeat(np.arange(2), 10)
+    assert evaluation_samples(labels, None).tolist() == list(range(20))
+    assert np.bincount(labels[evaluation_samples(labels, 6)]).tolist() == [3, 3]
+    assert evaluation_samples(labels, 6).tolist() == evaluation_samples(labels, 6).tolist()
+    with pytest.raises(UserError, match=r"data\.test_samples: 21 is not allowed; allowed: 1 to 20, the test images"):
+        evaluation_samples(labels, 21)
 
 
 @settings(max_examples=30)
@@ -170,14 +175,13 @@ def test_save_and_load(tmp_path_factory, labels, clients):
 @pytest.mark.parametrize(
     ("indices", "offsets", "message"),
     [
-        ([0, 1, 1], [0, 1, 3], "a sample is held twice"),
+        ([0, 1, 1], [0, 1, 3], "not different ones"),
         ([0, 1, 2], [0, 2, 1, 3], "do not divide"),
         ([0, 1, 2], [0, 2], "do not divide"),
         ([0, 1, 2], [1, 3], "do not divide"),
         ([0], [], "do not divide"),
-        ([0, 1, 9], [0, 1, 3], "indices from 0 to 9 for 5"),
-        ([-1, 1, 2], [0, 1, 3], "indices from -1"),
-        ([0.0, 1.0], [0, 2], "not lists of int64"),
+        ([0, 1, 9], [0, 1, 3], "not different ones of 5"),
+        ([-1, 1, 2], [0, 1, 3], "not different ones"),
     ],
 )
 def test_what_is_no_partition_is_refused(tmp_path, indices, offsets, message):
@@ -190,7 +194,7 @@ def test_what_is_no_partition_is_refused(tmp_path, indices, offsets, message):
 def test_missing_and_damaged_files_are_named(tmp_path):
     path = tmp_path / "seed-0.npz"
     with pytest.raises(UserError, match=r"seed-0\.npz is missing"):
-        Partition.load(path)
+        Partition.load(path, 50_000)
     draw_partition(CIFAR_LIKE, 10, 0.5, 0).save(path)
     whole = path.read_bytes()
     array = tmp_path / "array.npy"
@@ -198,12 +202,11 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     for content in (b"", b"nonsense", whole[: len(whole) // 2], array.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"seed-0\.npz is damaged"):
-            Partition.load(path)
+            Partition.load(path, 50_000)
 
 
 def test_there_is_no_client_beyond_the_last():
     partition = draw_partition(CIFAR_LIKE, 3, 0.5, 0)
     assert partition.clients == 3
-    for number in (-1, 3):
-        with pytest.raises(IndexError):
-            partition.client(number)
+    with pytest.raises(IndexError):
+        partition.client(3)

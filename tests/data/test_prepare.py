@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from image_files import encode, pixels_of, write_image, write_parquet
 
 from fedmpq.data.arrays import Dataset
-from fedmpq.data.prepare import IMAGES_AT_A_TIME, prepare, statistics
+from fedmpq.data.prepare import CHUNK, prepare, statistics
 from fedmpq.errors import UserError
 
 
@@ -54,7 +54,7 @@ def test_more_images_than_are_decoded_at_a_time_keep_their_order(tmp_path, opene
     source = opened("digits")
     prepare("digits", source, None, tmp_path / "prepared")
     dataset = Dataset.load(tmp_path / "prepared")
-    assert len(dataset.train_labels) > 2 * IMAGES_AT_A_TIME
+    assert len(dataset.train_labels) > 2 * CHUNK
     assert (dataset.train_images == pixels_of(source.train)).all()
     images = dataset.train_images / 255
     assert dataset.mean == pytest.approx(images.mean(axis=(0, 1, 2)), abs=1e-12)
@@ -82,14 +82,14 @@ def test_sizes_that_differ_are_an_error_that_says_what_to_set(tmp_path, image_fo
     write_image(image_folder / "test/dog/z.png", size=(9, 7))
     with pytest.raises(UserError) as caught:
         prepare("mine", opened(), None, tmp_path / "prepared")
-    problem = "the image is 9 x 7 pixels, the first one 8 x 8; set image_size (e.g. 8) to scale all"
+    problem = "the image is 9 x 7 pixels, not 8 x 8; set image_size (e.g. 8) to scale all"
     assert str(caught.value) == f"{image_folder}/test/dog/z.png: {problem}"
     assert not (tmp_path / "prepared").exists()
 
 
 def test_images_that_are_not_square_are_an_error_that_says_what_to_set(tmp_path, image_folder, opened):
     write_image(image_folder / "train/cat/a.png", size=(9, 7))
-    with pytest.raises(UserError, match=r"a\.png: the image is 9 x 7 pixels, not square; set image_size"):
+    with pytest.raises(UserError, match=r"a\.png: the image is 9 x 7 pixels, not 7 x 7; set image_size"):
         prepare("mine", opened(), None, tmp_path / "prepared")
 
 
@@ -97,7 +97,7 @@ def test_a_failure_half_way_leaves_earlier_results_as_they_were(tmp_path, parque
     prepare("mine", opened(), None, tmp_path / "prepared/mine")
     before = contents(tmp_path / "prepared/mine")
     write_parquet(parquet_set / "test-00000-of-00001.parquet", [encode((9, 9, 9)), b"damaged"], [0, 1])
-    with pytest.raises(UserError, match=r"test-00000-of-00001\.parquet, row 1 \(from 0\): the image cannot be decoded"):
+    with pytest.raises(UserError, match=r"data/raw/mine, test, row 1 \(from 0\): the image cannot be decoded"):
         prepare("mine", opened(), None, tmp_path / "prepared/mine")
     assert contents(tmp_path / "prepared/mine") == before
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == ["mine"]

@@ -67,7 +67,7 @@ def test_text_as_labels_names_the_classes(write, opened, refused):
     assert source.classes == ["a", "b", "c"]
     assert source.train.labels.tolist() == [1, 0, 2]
     write(["b", "a"], ["c"], label_type=pa.string())
-    assert "test-0.parquet, row 0 (from 0): label 'c' is not allowed; allowed: a to b, as in the training" in refused()
+    assert "mine, test, row 0 (from 0): label 'c' is not allowed; allowed: a to b, as for training" in refused()
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_a_class_that_is_named_but_has_no_training_image_gives_a_warning(write, 
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([0, None, 1], {}, "row 1 (from 0): the image has no label"),
-        ([0, 1, -1], {}, "row 2 (from 0): label -1 is not allowed; allowed: 0 to 1, as in the training set"),
-        ([0, 2, 1], {}, "row 1 (from 0): label 2 is not allowed; allowed: 0 to 1, as in the training set"),
+        ([0, None, 1], {}, "row 1 (from 0): label None is not allowed"),
+        ([0, 1, -1], {}, "row 2 (from 0): label -1 is not allowed; allowed: 0 to 1, as for training"),
+        ([0, 2, 1], {}, "row 1 (from 0): label 2 is not allowed; allowed: 0 to 1, as for training"),
         ([0, 2, 1], {"names": ["a", "b"]}, "row 1 (from 0): label 2 is not allowed; allowed: 0 to 1"),
     ],
 )
 def test_labels_that_the_training_set_does_not_have_are_named(write, refused, labels, options, message):
     write([0, 1], labels, **options)
-    assert f"test-0.parquet, {message}" in refused()
+    assert f"parquet files in data/raw/mine, test, {message}" in refused()
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.list_(pa.int64())])
@@ -117,7 +117,7 @@ def test_labels_of_another_type_are_refused(write, refused, kind):
 @pytest.mark.parametrize("missing", [None, b""])
 def test_a_label_without_image_is_named(parquet_set, refused, missing):
     write_parquet(parquet_set / "train-00001-of-00002.parquet", [encode()] * 4 + [missing], [0, 1, 0, 1, 0])
-    assert "train-00001-of-00002.parquet, row 4 (from 0): there is a label but no image" in refused()
+    assert "parquet files in data/raw/mine, train, row 8 (from 0): there is a label but no image" in refused()
 
 
 @pytest.mark.parametrize("path", ["a.png", "/etc/hostname", "{folder}/../other/a.png"])

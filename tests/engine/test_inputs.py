@@ -72,6 +72,7 @@ OTHER = {
     "data.label_column": "kind",
     "data.image_size": 9,
     "data.train_samples": 300,
+    "data.test_samples": 200,
     "data.validation": 0.2,
     "data.flip": True,
     "data.crop_padding": 1,
@@ -107,6 +108,7 @@ TOGETHER = {"partition.clients": FIVE, "data.source": MINE}
 """What has to change with a key."""
 OWN = {
     "aggregation": ["weights", "updates"],
+    "uplink": ["weights", "updates"],
     "quantizer": ["full-range", "normal"],
     "lambda": [0.7],
     "epsilon": [0.5],
@@ -153,9 +155,10 @@ def test_an_override_is_in_force_or_refused(after_stages, key):
     overrides = {key: OTHER[key]} | TOGETHER.get(key, {})
     said = {
         "data.validation": "--set data.validation=0.2: a training by fedmpq does not read data.validation",
-        "data.image_column": "scikit-learn's digits is no table; allowed for image_column: null",
-        "data.label_column": "scikit-learn's digits is no table; allowed for label_column: null",
-    }
+    } | dict.fromkeys(
+        ("data.image_column", "data.label_column"),
+        "digits is no table; allowed for image_column and label_column: null",
+    )
     assert refusal(after_stages, overrides, "fedmpq") == said.get(key)
     if key not in said:
         check_in_force(after_stages, key, OTHER[key], overrides, "fedmpq")
@@ -164,7 +167,8 @@ def test_an_override_is_in_force_or_refused(after_stages, key):
 @pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
 def test_an_override_of_an_algorithm_is_in_force_for_it_and_refused_for_others(after_stages, algorithm):
     before, other = cell(after_stages, algorithm=algorithm).flat_parameters, "aqfl" if algorithm != "aqfl" else "fedmpq"
-    alike = {"of": ["fedmpq", "pruning"] if "lambda" in before else ["fp32", "fpq8"]}
+    kin = "lambda" if "lambda" in before else "uplink" if "uplink" in before else None
+    alike = {"of": {"lambda": ["fedmpq", "pruning"], "uplink": ["fpq8", "aqfl"], None: ["fp32", "fedpaq"]}[kin]}
     for key in keys_of(algorithm):
         recorded = "model.quantizer" if key == "quantizer" else key
         value = next(value for value in (OWN | alike)[key] if value != before[recorded])

@@ -16,7 +16,8 @@ PACKAGE = SOURCE / "fedmpq"
 BASE = {"pruning": "fedmpq", "fedmpq_plus": "fedmpq", "uveqfed": "fedpaq"}
 """Algorithms that build on another's file."""
 ROOMS = ("federated", "models", "quantization")
-BESIDE = {"extension.py", "seeding.py", *(f"data/{name}.py" for name in ("__init__", "arrays", "batches", "partition"))}
+DATA = ("__init__", "arrays", "batches", "dirichlet", "partition")
+BESIDE = {"extension.py", "seeding.py", *(f"data/{name}.py" for name in DATA)}
 
 
 @pytest.fixture

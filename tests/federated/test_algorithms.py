@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from fedmpq.config import ALGORITHM_NAMES
 from fedmpq.federated.algorithms import build_algorithm
 from fedmpq.federated.allocation import Consensus, View, prune_and_grow
-from fedmpq.federated.messages import NEAREST
 from fedmpq.federated.noise_balance import noise_balanced
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE, NORMAL
+from fedmpq.quantization.rounding import Nearest
 from fedmpq.quantization.sparsity import prune_bits
 from fedmpq.seeding import torch_generator
 
@@ -20,8 +20,8 @@ PAPER = ["fedmpq", "pruning", "fedmpq_plus"]
 UPDATES = ["fedpaq", "uveqfed"]
 
 
-def algorithm(name, **changes):
-    return build_algorithm(tiny.experiment(**changes).algorithm(name))
+def algorithm(name, quantizer=FULL_RANGE, **changes):
+    return build_algorithm(tiny.experiment(**changes).algorithm(name), quantizer)
 
 
 def own(**changes):
@@ -30,7 +30,7 @@ def own(**changes):
 
 def view(consensus=None):
     generator = torch_generator("weights")
-    return View(SIZES, [torch.randn(size, generator=generator) for size in SIZES], "normal", consensus)
+    return View(SIZES, [torch.randn(size, generator=generator) for size in SIZES], NORMAL, consensus)
 
 
 def layers():
@@ -38,7 +38,7 @@ def layers():
 
 
 def scales(weights, bits):
-    return torch.stack([scale_of(w, b) for w, b in zip(weights, bits, strict=True)])
+    return torch.stack([FULL_RANGE.scale(w, b) for w, b in zip(weights, bits, strict=True)])
 
 
 def test_every_algorithm_of_the_parameters_is_there():
@@ -47,7 +47,7 @@ def test_every_algorithm_of_the_parameters_is_there():
     assert [name for name in built if not built[name].quantizes_activations] == ["fp32", *UPDATES]
     assert [name for name in built if built[name].sends_updates] == UPDATES
     assert [name for name in built if built[name].regularization()] == PAPER
-    assert [name for name in built if built[name].coder(0) is not NEAREST] == UPDATES
+    assert [name for name in built if not isinstance(built[name].coder(0), Nearest)] == UPDATES
 
 
 @pytest.mark.parametrize("consensus", [None, UNEQUAL])
@@ -88,10 +88,22 @@ def test_only_the_papers_algorithms_prune_and_layer_by_layer():
         assert algorithm(name).answer(weights, weights, bits, before) == (weights, bits, before)
     for name in PAPER:
         values, left, left_scales = algorithm(name, **{name: own(min_bits=2)}).answer(weights, weights, bits, before)
-        expected = [prune_bits(w, b, s, 0.025, 2) for w, b, s in zip(weights, bits, before, strict=True)]
+        expected = [prune_bits(w, b, s, FULL_RANGE, 0.025, 2) for w, b, s in zip(weights, bits, before, strict=True)]
         assert list(zip(left, left_scales, strict=True)) == expected
         assert left == (2, 4, 2)
         assert values is weights
+
+
+@pytest.mark.parametrize("name", [*BASELINES[1:], *PAPER])
+def test_a_change_is_sent_with_the_bits_that_are_left_and_scales_of_its_own(name):
+    weights, old, bits = layers(), [torch.ones_like(layer) for layer in layers()], (8, 4, 3)
+    changes = {name: own(min_bits=2, uplink="updates") if name in PAPER else {"uplink": "updates"}}
+    sender = algorithm(name, NORMAL, **changes)
+    values, left, left_scales = sender.answer(weights, old, bits, scales(weights, bits))
+    assert sender.sends_updates
+    assert all(torch.equal(value, new - 1) for value, new in zip(values, weights, strict=True))
+    assert (left == bits) == (name in BASELINES)
+    assert torch.equal(left_scales, NORMAL.scales(values, left))
 
 
 @pytest.mark.parametrize("name", UPDATES)

@@ -9,7 +9,7 @@ from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import Grid, scale_of
+from fedmpq.quantization.codes import FULL_RANGE, QUANTIZERS
 from fedmpq.quantization.sparsity import bit_plane_lasso
 
 MODELS = ["user_models:perceptron", "user_models:normed", "user_models:convolutional", "user_models:linear"]
@@ -19,7 +19,7 @@ class Client:
     """A model whose training a test takes step by step."""
 
     def __init__(
-        self, data, name, width=None, regularization=0.0, activation_bits=None, quantizer="full-range", **changes
+        self, data, name, width=None, regularization=0.0, activation_bits=None, quantizer=FULL_RANGE, **changes
     ):
         dataset = Dataset.load(data)
         self.model = build_model(name, tiny.CLASSES, dataset.image_size)
@@ -28,7 +28,7 @@ class Client:
         self.layout = Layout.of(self.model)
         self.settings = tiny.experiment(**changes).training
         bits = width and ((width,) * len(self.layout.layers) if isinstance(width, int) else width)
-        scales = bits and torch.stack([scale_of(w, b) for w, b in zip(self.weights(), bits, strict=True)])
+        scales = bits and torch.stack([FULL_RANGE.scale(w, b) for w, b in zip(self.weights(), bits, strict=True)])
         self.training = LocalTraining(self.model, self.layout, self.settings, quantizer, bits, scales, regularization)
         self.optimizer = self.training.configure_optimizers()
         images, labels = (torch.from_numpy(array.copy()) for array in (dataset.train_images, dataset.train_labels))
@@ -78,7 +78,7 @@ def test_the_gradient_at_the_quantized_weights_reaches_the_shadow(data, width):
 
     other = build_model("user_models:convolutional", tiny.CLASSES, 8)
     for key, weights in zip(client.layout.weights, before, strict=True):
-        grid = Grid.of(torch.tensor(width), scale_of(weights, width))
+        grid = FULL_RANGE.grid(torch.tensor(width), FULL_RANGE.scale(weights, width))
         other.get_parameter(key).data.copy_(grid.decode(grid.encode(weights)))
     expected = F.cross_entropy(other(images), labels)
     expected.backward()
@@ -103,7 +103,7 @@ def test_the_penalty_is_lambda_times_the_weighted_lasso_of_all_layers(data):
     penalty, sizes = 0.0, plain.layout.sizes
     for key, weights, b, size in zip(plain.layout.weights, plain.weights(), bits, sizes, strict=True):
         flat = weights.flatten().requires_grad_()
-        scalar = Grid.of(torch.tensor(b), scale_of(weights, b))
+        scalar = FULL_RANGE.grid(torch.tensor(b), FULL_RANGE.scale(weights, b))
         grid, layer = scalar.expand(torch.tensor(size)), torch.zeros(size, dtype=torch.int64)
         lasso = bit_plane_lasso(flat, scalar.encode(flat.detach()), grid, layer, torch.tensor([size * b / sum(sizes)]))
         lasso.backward()
@@ -120,7 +120,7 @@ def test_a_strong_lasso_makes_the_top_planes_sparse(data):
         client = Client(data, "user_models:perceptron", 4, strength)
         client.epochs(5)
         weights = torch.cat([w.flatten() for w in client.weights()])
-        grid = Grid.of(torch.tensor([4, 4]), client.training.scales).expand(torch.tensor(client.layout.sizes))
+        grid = FULL_RANGE.grid(torch.tensor([4, 4]), client.training.scales).expand(torch.tensor(client.layout.sizes))
         return ((grid.encode(weights) - grid.zero).abs() >= 4).float().mean()
 
     assert top_share(1.0) < 0.1 * top_share(0.0)
@@ -134,7 +134,7 @@ def test_scales_only_grow(data, width):
         client.step(batch)
         client.training.follow_scales(client.weights())
         scales.append(client.training.scales)
-        found = torch.stack([scale_of(weights, width) for weights in client.weights()])
+        found = torch.stack([FULL_RANGE.scale(weights, width) for weights in client.weights()])
         assert torch.equal(scales[-1], torch.maximum(scales[-2], found))
     assert (scales[-1] > scales[0]).any()
 
@@ -148,12 +148,12 @@ def test_the_scale_of_one_bit_follows_the_mean_magnitude_both_ways(data):
     assert client.training.scales[1] == 2 * (3 * second).abs().max()
 
 
-@pytest.mark.parametrize("quantizer", ["full-range", "normal"])
+@pytest.mark.parametrize("quantizer", QUANTIZERS.values(), ids=QUANTIZERS)
 def test_scales_are_found_by_the_quantizer_that_is_asked_for(data, quantizer):
     client = Client(data, "user_models:convolutional", 4, quantizer=quantizer)
     grown = [10 * weights for weights in client.weights()]
     client.training.follow_scales(grown)
-    assert torch.equal(client.training.scales, torch.stack([scale_of(weights, 4, quantizer) for weights in grown]))
+    assert torch.equal(client.training.scales, quantizer.scales(grown, [4] * len(grown)))
 
 
 def test_settings_of_the_optimizer(data):
@@ -170,7 +170,7 @@ def test_mean_loss_is_over_images_not_batches(data):
         expected += F.cross_entropy(client.model(images), labels, reduction="sum").item() / tiny.TRAIN
         client.step((images, labels))
     assert client.training.mean_loss == pytest.approx(expected, rel=1e-5)
-    assert LocalTraining(client.model, client.layout, client.settings, "full-range").mean_loss == 0
+    assert LocalTraining(client.model, client.layout, client.settings, FULL_RANGE).mean_loss == 0
 
 
 def test_layers_that_share_their_weights_train_as_one(data):

@@ -27,6 +27,7 @@ from letters import (
 
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import HEADER, Kind, RejectedMessage, decode_answer, encode
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.packing import pack_layers
 from fedmpq.quantization.rounding import DitheredLattice, Nearest, Stochastic
 from fedmpq.seeding import torch_generator
@@ -207,7 +208,7 @@ def test_an_answer_beyond_what_was_asked_is_refused(changes, sent, reason):
     st.binary(min_size=WEIGHTS, max_size=WEIGHTS),
 )
 def test_whatever_the_coder_no_scale_gives_numbers_beyond_all_bounds(kind, bits, scales, codes):
-    coder = kind() if kind is Nearest else kind(torch_generator("key"))
+    coder = kind(FULL_RANGE if kind is Nearest else torch_generator("key"))
     data = with_body(encode(message(bits), LAYOUT), LAYERS, b"".join(map(float_bytes, scales)))
     layers = np.frombuffer(codes, np.uint8) % 2 ** np.repeat(bits, LAYOUT.sizes)
     packed = pack_layers(np.split(layers.astype(np.uint8), np.cumsum(LAYOUT.sizes)[:-1]), bits)

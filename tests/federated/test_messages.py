@@ -9,7 +9,7 @@ from letters import LAYERS, LAYOUT, MESSAGES, REST, START, WEIGHTS, message, rea
 
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import HEADER, RejectedMessage, decode, encode
-from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.codes import FULL_RANGE
 
 # Whole messages
 
@@ -25,7 +25,7 @@ def test_what_arrives_is_what_was_sent(sent):
         assert received.scales is None
         assert torch.equal(received.model.weights, sent.model.weights)
     else:
-        grid = Grid.of(torch.tensor(sent.bits), sent.scales).expand(torch.tensor(LAYOUT.sizes))
+        grid = FULL_RANGE.grid(torch.tensor(sent.bits), sent.scales).expand(torch.tensor(LAYOUT.sizes))
         assert torch.equal(received.scales, sent.scales)
         assert torch.equal(received.model.weights, grid.decode(grid.encode(sent.model.weights)))
 

@@ -11,7 +11,7 @@ from fedmpq.errors import UserError
 from fedmpq.federated.algorithms import build_algorithm
 from fedmpq.federated.messages import Kind, decode
 from fedmpq.federated.noise_balance import noise_balanced
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE, QUANTIZERS
 
 
 def last(data, algorithm, **changes):
@@ -69,13 +69,15 @@ def test_the_quantizer_of_an_algorithm_is_in_force_on_both_sides(data, section, 
         return outcome
 
     def scales(model, quantizer):
-        layers = zip(model.weights.split(run.layout.sizes), sent.bits, strict=True)
-        return torch.stack([scale_of(weights, b, quantizer) for weights, b in layers])
+        return QUANTIZERS[quantizer].scales(model.weights.split(run.layout.sizes), sent.bits)
 
     letters, changes = [], {algorithm: {**section, "quantizer": own}, "quantizer": shared}
     run = federation(data, algorithm, keep, budgets=(4, 4), rounds=1, lr=1e-12, **changes)
     list(run.rounds())
-    sent, answer = (decode(letter, run.layout, kind, 1, 0) for letter, kind in zip(letters[0], Kind, strict=True))
+    coder = run.setup.coder
+    sent, answer = (
+        decode(letter, run.layout, kind, 1, 0, coder) for letter, kind in zip(letters[0], Kind, strict=True)
+    )
     in_force, idle = (own or shared, *{"normal", "full-range"} - {own or shared})
     assert run.experiment.flat(algorithm)["model.quantizer"] == in_force
     assert torch.equal(sent.scales, scales(run.initial.model, in_force))
@@ -137,5 +139,5 @@ def test_an_algorithm_that_breaks_its_word_is_rejected(data):
 def test_what_is_no_algorithm_or_has_other_settings_is_refused_in_one_line(section, said):
     settings = tiny.experiment(**section).algorithm("mine")
     with pytest.raises(UserError, match=f"^{said}") as caught:
-        build_algorithm(settings)
+        build_algorithm(settings, FULL_RANGE)
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.fake import quantize_activation
 
 
@@ -19,9 +19,9 @@ def trained(name, bits=4, steps=3):
     model = build_model(f"own_models:{name}", 3, 8)
     layout = Layout.of(model)
     weights = layout.flatten(model).weights.split(layout.sizes)
-    scales = torch.stack([scale_of(layer, bits) for layer in weights])
+    scales = torch.stack([FULL_RANGE.scale(layer, bits) for layer in weights])
     settings = type("Settings", (), {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
-    training = LocalTraining(model, layout, settings, "full-range", (bits,) * len(layout.sizes), scales, 0.01)
+    training = LocalTraining(model, layout, settings, FULL_RANGE, (bits,) * len(layout.sizes), scales, 0.01)
     optimizer = training.configure_optimizers()
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):

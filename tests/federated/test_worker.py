@@ -16,7 +16,7 @@ from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.tasks import EvaluateTask, TaskFailed, TrainTask
 from fedmpq.federated.worker import Worker
 from fedmpq.models import build_model
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE
 
 
 class Server:
@@ -27,7 +27,7 @@ class Server:
         self.flat = self.layout.flatten(model)
 
     def scales(self, bits):
-        return torch.stack([scale_of(weights, bits) for weights in self.flat.weights.split(self.layout.sizes)])
+        return torch.stack([FULL_RANGE.scale(weights, bits) for weights in self.flat.weights.split(self.layout.sizes)])
 
     def message(self, bits=None, round=1, client=0):
         """The model, all layers at `bits`."""
@@ -94,7 +94,7 @@ def test_scales_of_the_answer_cover_the_weights_after_the_last_step(data):
     worker, server = Worker(setup), Server(setup)
     answer = server.read(worker.train(server.task(4)))
     trained = server.layout.flatten(worker.model).weights.split(server.layout.sizes)
-    assert torch.equal(answer.scales, torch.stack([scale_of(weights, 4) for weights in trained]))
+    assert torch.equal(answer.scales, torch.stack([FULL_RANGE.scale(weights, 4) for weights in trained]))
     assert (answer.scales > server.scales(4)).all()
 
 
@@ -136,6 +136,16 @@ def test_held_out_training_images_can_be_evaluated_instead(data):
     assert correct in range(4)
     assert held_out.evaluation_images[0] == "train"
     assert setup.evaluation_images[1].tolist() == list(range(tiny.TEST))
+
+
+def test_a_subset_of_the_test_images_is_the_same_for_all_seeds_and_stratified(data):
+    setups = [tiny.setup(data, "fp32", seed, test_samples=9) for seed in (0, 1)]
+    (part, chosen), other = (setup.evaluation_images for setup in setups)
+    assert part == "test"
+    assert chosen.tolist() == other[1].tolist()
+    assert np.bincount(setups[0].dataset.test_labels[chosen]).tolist() == [3, 3, 3]
+    with pytest.raises(UserError, match=r"data\.test_samples: 31 is not allowed; allowed: 1 to 30, the test images"):
+        _ = tiny.setup(data, "fp32", test_samples=31).evaluation_images
 
 
 @pytest.mark.parametrize("model", ["resnet8", "user_models:dropped", "user_models:normed", "user_models:cumulative"])

@@ -91,7 +91,8 @@ def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     run(prepare)
     run(partition)
     folder = root / "data/partitions/digits"
-    smallest = {a: np.diff(Partition.load(folder / f"alpha-{a}/seed-0.npz").offsets).min() for a in (0.1, 5)}
+    files = {alpha: folder / f"alpha-{alpha}/seed-0.npz" for alpha in (0.1, 5)}
+    smallest = {alpha: np.diff(Partition.load(file, 1438).offsets).min() for alpha, file in files.items()}
     assert smallest[0.1] < 100 <= smallest[5]
     before = contents(root / "data/partitions")
     configure(alphas=[0.1], min_samples=100, max_redraws=10)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.codes import FULL_RANGE
 
 BITS = st.integers(1, 8)
 SCALES = st.floats(2.0**-60, 2.0**60, width=32)
@@ -20,9 +20,9 @@ WEIGHTS = arrays(
 ).map(_without_underflow)
 
 
-def grid_of(bits, scale):
+def grid_of(bits, scale, quantizer=FULL_RANGE):
     """The grid of one layer."""
-    return Grid.of(torch.tensor(bits), torch.as_tensor(scale, dtype=torch.float32))
+    return quantizer.grid(torch.tensor(bits), torch.as_tensor(scale, dtype=torch.float32))
 
 
 def levels(grid):

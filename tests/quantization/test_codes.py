@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layers import BITS, SCALES, WEIGHTS, grid_of, levels
 
-from fedmpq.quantization.codes import Grid, from_planes, planes, scale_of
+from fedmpq.quantization.codes import FULL_RANGE, NORMAL, QUANTIZERS, from_planes, planes
 
 ALL_BITS = range(1, 9)
 
@@ -14,6 +14,9 @@ def test_planes_are_the_digits_of_the_codes_most_significant_first(bits):
     codes = torch.arange(2**bits)
     digits = [[int(digit) for digit in f"{code:0{bits}b}"] for code in codes.tolist()]
     assert planes(codes, bits).T.tolist() == digits
+
+
+ANY = st.sampled_from(list(QUANTIZERS.values()))
 
 
 @given(BITS, st.lists(st.integers(0, 255), min_size=6, max_size=6))
@@ -26,7 +29,7 @@ def test_planes_and_back(bits, values):
 
 @given(WEIGHTS, BITS)
 def test_codes_are_whole_numbers_within_the_bits(weights, bits):
-    codes = grid_of(bits, scale_of(weights, bits)).encode(weights)
+    codes = grid_of(bits, FULL_RANGE.scale(weights, bits)).encode(weights)
     assert torch.equal(codes, codes.round())
     assert codes.min() >= 0
     assert codes.max() <= 2**bits - 1
@@ -34,31 +37,31 @@ def test_codes_are_whole_numbers_within_the_bits(weights, bits):
 
 @given(WEIGHTS, st.integers(2, 8))
 def test_no_value_is_further_than_half_a_step_from_its_weight(weights, bits):
-    grid = grid_of(bits, scale_of(weights, bits))
+    grid = grid_of(bits, FULL_RANGE.scale(weights, bits))
     error = (grid.decode(grid.encode(weights)) - weights).abs().max()
     assert error <= 0.5 * grid.step_size * (1 + 1e-4)
 
 
-@given(WEIGHTS, BITS, SCALES)
-def test_the_code_is_that_of_the_nearest_level_also_outside_the_range(weights, bits, scale):
-    grid = grid_of(bits, scale)
+@given(WEIGHTS, BITS, SCALES, ANY)
+def test_the_code_is_that_of_the_nearest_level_also_outside_the_range(weights, bits, scale, quantizer):
+    grid = grid_of(bits, scale, quantizer)
     error = (grid.decode(grid.encode(weights)) - weights).abs()
     least = (levels(grid) - weights.unsqueeze(-1)).abs().amin(-1)
     assert (error <= least + 1e-3 * grid.step_size + 1e-5 * weights.abs()).all()
 
 
-@given(BITS, SCALES)
-def test_a_value_on_the_grid_keeps_its_code(bits, scale):
-    grid = grid_of(bits, scale)
+@given(BITS, SCALES, ANY)
+def test_a_value_on_the_grid_keeps_its_code(bits, scale, quantizer):
+    grid = grid_of(bits, scale, quantizer)
     codes = torch.arange(2.0**bits)
     assert torch.equal(grid.encode(grid.decode(codes)), codes)
-    double = Grid.of(torch.tensor(bits), torch.tensor(scale, dtype=torch.float64))
+    double = quantizer.grid(torch.tensor(bits), torch.tensor(scale, dtype=torch.float64))
     assert torch.equal(double.encode(double.decode(codes.double())), codes.double())
 
 
-@given(BITS, SCALES, st.sampled_from([-1, 1]))
-def test_rounding_to_bfloat16_does_not_change_the_code_of_a_value(bits, scale, direction):
-    grid = grid_of(bits, scale)
+@given(BITS, SCALES, ANY, st.sampled_from([-1, 1]))
+def test_rounding_to_bfloat16_does_not_change_the_code_of_a_value(bits, scale, quantizer, direction):
+    grid = grid_of(bits, scale, quantizer)
     codes = torch.arange(2.0**bits)
     values = grid.decode(codes)
     assert torch.equal(grid.encode(values.bfloat16().float()), codes)
@@ -68,7 +71,7 @@ def test_rounding_to_bfloat16_does_not_change_the_code_of_a_value(bits, scale, d
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_a_layer_of_zeros_stays_exactly_zero(bits):
     weights = torch.zeros(2, 3)
-    scale = scale_of(weights, bits)
+    scale = FULL_RANGE.scale(weights, bits)
     grid = grid_of(bits, scale)
     assert scale == 0
     assert (grid.decode(grid.encode(weights)) == 0).all()
@@ -85,7 +88,7 @@ def test_the_printed_scale_overflows_and_twice_that_does_not(bits):
     assert (literal.min(), literal.max()) == (zero - step, zero + step)
     assert literal.min() < 0
     assert literal.max() > step
-    ours = grid_of(bits, scale_of(weights, bits)).encode(weights)
+    ours = grid_of(bits, FULL_RANGE.scale(weights, bits)).encode(weights)
     assert (ours.min(), ours.max()) == (1, step)
 
 
@@ -95,7 +98,7 @@ def test_at_one_bit_the_printed_formula_would_switch_a_layer_off(weights):
     inside = weights[weights.abs() < scale / 2]
     literal = (torch.round(inside * step / scale + zero) - zero) * scale / step
     assert (literal == 0).all()
-    ours = grid_of(1, scale_of(weights, 1))
+    ours = grid_of(1, FULL_RANGE.scale(weights, 1))
     values, mean = ours.decode(ours.encode(weights)), weights.abs().mean()
     torch.testing.assert_close(values.abs(), mean.expand_as(weights))
     signed = weights.abs() > 1e-6 * mean
@@ -107,26 +110,31 @@ def test_no_other_two_levels_are_nearer_in_the_mean_square(weights, magnitude, s
     def error(values):
         return (values.double() - weights.double()).square().mean()
 
-    ours = grid_of(1, scale_of(weights, 1))
+    ours = grid_of(1, FULL_RANGE.scale(weights, 1))
     least = error(ours.decode(ours.encode(weights)))
     random = torch.randint(0, 2, weights.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     for signs in (random, torch.where(weights < 0, -1, 1)):
         assert least <= error(signs * magnitude) + 1e-5 * weights.square().mean()
 
 
-@given(WEIGHTS, BITS)
-def test_a_scale_is_zero_only_for_a_layer_of_zeros(weights, bits):
-    for quantizer in ("full-range", "normal"):
-        assert (scale_of(weights, bits, quantizer) > 0) == weights.any()
+@given(WEIGHTS, BITS, ANY)
+def test_a_scale_is_zero_only_for_a_layer_of_zeros(weights, bits, quantizer):
+    assert (quantizer.scale(weights, bits) > 0) == weights.any()
 
 
-def test_estimators_by_name():
+def test_scales():
     weights = torch.tensor([[1.0, -3.0], [0.0, 2.0]])
-    assert scale_of(weights, 4) == scale_of(weights, 4, "full-range") == 6
-    assert scale_of(weights, 4, "normal") == pytest.approx(15 * 0.335 * 3.5**0.5)
-    assert scale_of(weights, 1, "full-range") == scale_of(weights, 1, "normal") == 3
-    with pytest.raises(KeyError):
-        scale_of(weights, 4, "unknown")
+    assert FULL_RANGE.scale(weights, 4) == 6
+    assert NORMAL.scale(weights, 4) == pytest.approx(15 * 0.335 * 3.5**0.5)
+    assert FULL_RANGE.scale(weights, 1) == NORMAL.scale(weights, 1) == 3
+
+
+@given(BITS, SCALES)
+def test_levels_of_the_normal_quantizer_are_symmetric(bits, scale):
+    symmetric = levels(grid_of(bits, scale, NORMAL))
+    assert torch.equal(symmetric, -symmetric.flip(0))
+    if bits == 1:
+        assert torch.equal(symmetric, levels(grid_of(bits, scale)))
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -134,19 +142,19 @@ def test_normal_scale_is_nearly_the_best_for_a_normal_distribution(bits):
     weights = 0.02 * torch.special.ndtri((torch.arange(50_000) + 0.5) / 50_000)
 
     def error(factor):
-        grid = grid_of(bits, factor * scale_of(weights, bits, "normal"))
+        grid = grid_of(bits, factor * NORMAL.scale(weights, bits), NORMAL)
         return (grid.decode(grid.encode(weights)) - weights).square().mean()
 
     assert error(1) < 1.02 * min(error(0.8 + 0.04 * i) for i in range(11))
-    assert error(1) < 0.95 * error(scale_of(weights, bits) / scale_of(weights, bits, "normal"))
+    assert NORMAL.relative_error(weights, bits) < 0.95 * FULL_RANGE.relative_error(weights, bits)
 
 
 @given(st.lists(st.tuples(WEIGHTS, BITS), min_size=1, max_size=4))
 def test_all_layers_at_once_equal_layer_by_layer(layers):
     flat = torch.cat([weights.flatten() for weights, _ in layers])
-    scales = torch.stack([scale_of(weights, bits) for weights, bits in layers])
+    scales = torch.stack([FULL_RANGE.scale(weights, bits) for weights, bits in layers])
     sizes = torch.tensor([weights.numel() for weights, _ in layers])
-    grid = Grid.of(torch.tensor([bits for _, bits in layers]), scales).expand(sizes)
+    grid = FULL_RANGE.grid(torch.tensor([bits for _, bits in layers]), scales).expand(sizes)
     alone = [grid_of(bits, scale) for (_, bits), scale in zip(layers, scales, strict=True)]
     codes = [each.encode(weights.flatten()) for each, (weights, _) in zip(alone, layers, strict=True)]
     values = [each.decode(layer) for each, layer in zip(alone, codes, strict=True)]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layers import BITS, WEIGHTS, grid_of
 
-from fedmpq.quantization.codes import scale_of
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.fake import fake_quantize, quantize_activation, straight_through
 
 
@@ -31,7 +31,7 @@ def test_the_gradient_goes_through_whatever_comes_before_and_after():
 
 @given(WEIGHTS, BITS)
 def test_quantized_weights_forward_and_the_identity_backward(weights, bits):
-    grid = grid_of(bits, scale_of(weights, bits))
+    grid = grid_of(bits, FULL_RANGE.scale(weights, bits))
     before = weights.clone()
     values, codes = fake_quantize(weights, grid)
     assert torch.equal(codes, grid.encode(weights))

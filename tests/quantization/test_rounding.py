@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpq.quantization.codes import full_range
+from fedmpq.quantization.codes import FULL_RANGE, full_range
 from fedmpq.quantization.rounding import DitheredLattice, Nearest, Stochastic, pair_range
 from fedmpq.seeding import torch_generator
 
@@ -84,7 +84,7 @@ def test_a_lattice_has_less_noise_than_single_values():
 def test_the_nearest_level_is_the_grids():
     vector = values()
     scale = torch.stack([full_range(layer, b) for layer, b in zip(vector.split(SIZES), BITS, strict=True)])
-    coder = Nearest()
+    coder = Nearest(FULL_RANGE)
     found = coder.decode(coder.encode(vector, SIZES, BITS, scale), SIZES, BITS, scale)
     for layer, other, b, s in zip(vector.split(SIZES), found.split(SIZES), BITS, scale, strict=True):
         if b > 1:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layers import BITS, WEIGHTS, grid_of
 
-from fedmpq.quantization.codes import Grid, from_planes, planes, scale_of
+from fedmpq.quantization.codes import FULL_RANGE, QUANTIZERS, Grid, from_planes, planes
 from fedmpq.quantization.sparsity import bit_plane_lasso, magnitudes, ones_per_plane, prune_bits, top_plane_share
 
 WIDE = st.integers(2, 8)
@@ -56,7 +56,7 @@ def test_ones_per_plane_are_counted(entries):
 
 @given(WEIGHTS.map(torch.flatten), WIDE, st.floats(0.1, 10))
 def test_lasso_and_its_gradient_equal_the_literal_computation(weights, bits, coefficient):
-    grid = grid_of(bits, scale_of(weights, bits))
+    grid = grid_of(bits, FULL_RANGE.scale(weights, bits))
     penalty, gradient = lasso_of(weights, grid, coefficient)
     expected, expected_gradient = literal_lasso(weights, grid, bits, coefficient)
     torch.testing.assert_close(penalty, expected)
@@ -73,7 +73,7 @@ def test_lasso_by_hand():
 
 @given(st.lists(st.tuples(WEIGHTS.map(torch.flatten), BITS, st.floats(0.1, 10)), min_size=1, max_size=4))
 def test_several_layers_at_once_equal_layer_by_layer(layers):
-    grids = [grid_of(bits, scale_of(weights, bits)) for weights, bits, _ in layers]
+    grids = [grid_of(bits, FULL_RANGE.scale(weights, bits)) for weights, bits, _ in layers]
     flat = torch.cat([weights for weights, _, _ in layers]).requires_grad_()
     sizes = torch.tensor([weights.numel() for weights, _, _ in layers])
     grid = Grid(*(torch.stack(field) for field in zip(*grids, strict=True))).expand(sizes)
@@ -88,7 +88,7 @@ def test_several_layers_at_once_equal_layer_by_layer(layers):
 
 @given(WEIGHTS.map(torch.flatten))
 def test_a_layer_of_one_bit_has_no_penalty(weights):
-    penalty, gradient = lasso_of(weights, grid_of(1, scale_of(weights, 1)))
+    penalty, gradient = lasso_of(weights, grid_of(1, FULL_RANGE.scale(weights, 1)))
     assert penalty == 0
     assert not gradient.any()
 
@@ -96,7 +96,7 @@ def test_a_layer_of_one_bit_has_no_penalty(weights):
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_steps_along_the_lasso_empty_the_top_plane(bits):
     weights = skewed(0)
-    scale = scale_of(weights, bits)
+    scale = FULL_RANGE.scale(weights, bits)
     grid = grid_of(bits, scale)
     for _ in range(300):
         weights = weights - 0.2 * lasso_of(weights, grid)[1]
@@ -127,7 +127,7 @@ def test_a_step_on_the_planes_recombined_is_the_shadow_step_times_a_constant(bit
 @given(WEIGHTS.map(torch.flatten), WIDE)
 def test_a_lasso_step_on_the_planes_recombined_is_that_of_the_shadow(weights, bits):
     """In units of the code, each plane moves by B_i / ||B_i||; towards the zero point, with the sign of q - z."""
-    grid = grid_of(bits, scale_of(weights, bits))
+    grid = grid_of(bits, FULL_RANGE.scale(weights, bits))
     codes = grid.encode(weights)
     magnitude = (codes - grid.zero).abs().clamp(max=2 ** (bits - 1) - 1)
     bit_planes = planes(magnitude, bits - 1).float()
@@ -137,17 +137,18 @@ def test_a_lasso_step_on_the_planes_recombined_is_that_of_the_shadow(weights, bi
     torch.testing.assert_close(-0.1 * lasso_of(weights, grid)[1], expected, rtol=1e-3, atol=1e-6 * float(grid.scale))
 
 
-def literally_pruned(weights, bits, scale, epsilon, min_bits):
+def literally_pruned(weights, bits, scale, quantizer, epsilon, min_bits):
     """Section 5 plane by plane: bits left, and the offsets q - z of the codes, saturated."""
-    grid = grid_of(bits, scale)
-    offsets = [int(q - grid.zero) if bits > 1 else 0 for q in grid.encode(weights).flatten()]
+    grid = grid_of(bits, scale, quantizer)
+    offsets = [float(q - grid.zero) if bits > 1 else 0 for q in grid.encode(weights).flatten()]
     while bits > min_bits:
         highest = 2 ** (bits - 1) - 1
-        ones = sum(min(abs(offset), highest) >> (bits - 2) & 1 for offset in offsets)
+        ones = sum(min(int(abs(offset)), highest) >> (bits - 2) & 1 for offset in offsets)
         if ones / len(offsets) >= epsilon:
             break
         bits -= 1
-        offsets = [min(max(offset, -(2 ** (bits - 1))), 2 ** (bits - 1) - 1) for offset in offsets]
+        coarser = grid_of(bits, scale, quantizer)
+        offsets = [min(max(offset, -coarser.zero), coarser.steps - coarser.zero) for offset in offsets]
     return bits, offsets
 
 
@@ -155,22 +156,23 @@ def literally_pruned(weights, bits, scale, epsilon, min_bits):
 def layers_to_prune(draw):
     weights = draw(st.one_of(WEIGHTS.map(torch.flatten), st.integers(0, 99).map(skewed)))
     bits = draw(BITS)
-    scale = scale_of(weights, bits) * draw(st.sampled_from([1, 1, 2, 5]))
-    return weights, bits, scale, draw(SHARES), draw(st.integers(1, bits))
+    quantizer = draw(st.sampled_from(list(QUANTIZERS.values())))
+    scale = quantizer.scale(weights, bits) * draw(st.sampled_from([1, 1, 2, 5]))
+    return weights, bits, scale, quantizer, draw(SHARES), draw(st.integers(1, bits))
 
 
 @given(layers_to_prune())
 def test_pruning_equals_the_rule_plane_by_plane_keeps_the_step_and_saturates(layer):
-    weights, bits, scale, _, min_bits = layer
+    weights, bits, scale, quantizer, _, min_bits = layer
     left, left_scale = prune_bits(*layer)
     expected, offsets = literally_pruned(*layer)
     assert left == expected
     assert min_bits <= left <= bits
     if left > 1:
-        grid = grid_of(left, left_scale)
-        torch.testing.assert_close(grid.step_size, grid_of(bits, scale).step_size)
+        grid, given = grid_of(left, left_scale, quantizer), grid_of(bits, scale, quantizer)
+        torch.testing.assert_close(grid.step_size, given.step_size)
         # A weight half-way between two levels may go either way: the step is the same but for rounding.
-        fraction = (weights / grid_of(bits, scale).step_size).remainder(1)
+        fraction = (weights / given.step_size + given.zero).remainder(1)
         settled = (fraction - 0.5).abs() > 1e-4
         assert torch.equal((grid.encode(weights) - grid.zero)[settled], torch.tensor(offsets).float()[settled])
     elif bits > 1:
@@ -188,24 +190,24 @@ def test_what_is_not_pruned_keeps_its_scale_exactly(layer):
 @given(st.integers(0, 99), WIDE, st.integers(1, 8))
 def test_a_dense_layer_is_never_pruned(seed, bits, min_bits):
     weights = torch.randn(500, generator=torch.Generator().manual_seed(seed))
-    assert prune_bits(weights, bits, scale_of(weights, bits), 0.01, min(bits, min_bits))[0] == bits
+    assert prune_bits(weights, bits, FULL_RANGE.scale(weights, bits), FULL_RANGE, 0.01, min(bits, min_bits))[0] == bits
 
 
 @given(layers_to_prune())
 def test_a_share_below_zero_is_impossible_so_nothing_is_pruned_and_above_one_everything(layer):
-    weights, bits, scale, _, min_bits = layer
-    assert prune_bits(weights, bits, scale, 0.0, min_bits)[0] == bits
-    assert prune_bits(weights, bits, scale, 1.1, min_bits)[0] == min_bits
+    weights, bits, scale, quantizer, _, min_bits = layer
+    assert prune_bits(weights, bits, scale, quantizer, 0.0, min_bits)[0] == bits
+    assert prune_bits(weights, bits, scale, quantizer, 1.1, min_bits)[0] == min_bits
 
 
 def test_large_weights_saturate_and_small_ones_stay():
     weights = torch.tensor([7.0, -7.0] + [1.0, -1.0, 0.0] * 50)
-    left, scale = prune_bits(weights, 4, torch.tensor(15.0), 0.025, 1)
+    left, scale = prune_bits(weights, 4, torch.tensor(15.0), FULL_RANGE, 0.025, 1)
     grid = grid_of(left, scale)
     assert left == 2
     assert grid.decode(grid.encode(weights)).tolist() == pytest.approx([1.0, -2.0] + [1.0, -1.0, 0.0] * 50)
 
 
 def test_a_layer_of_zeros_loses_all_that_it_can():
-    left, scale = prune_bits(torch.zeros(9), 8, torch.tensor(0.0), 0.02, 3)
+    left, scale = prune_bits(torch.zeros(9), 8, torch.tensor(0.0), FULL_RANGE, 0.02, 3)
     assert (left, scale) == (3, 0)

@@ -13,7 +13,7 @@ from fedmpq.errors import UserError
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.federated.messages import Kind, Message, encode
 from fedmpq.federated.tasks import TrainTask
-from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.seeding import torch_generator
 from fedmpq.tuning.search import Objective, search
 from fedmpq.tuning.study import opened
@@ -176,6 +176,6 @@ def test_top_planes_are_counted_in_codes():
     task, data = uplink(layout, (4, 3, 1), weights)
     planes = TopPlanes(Answering((task, data), (task, data[:-1] + b"x")), layout)
     assert list(planes.run([])) == list(planes.executor.answers)
-    offsets = Grid.of(torch.tensor(4), torch.tensor(2.0)).encode(weights[:16]) - 8
+    offsets = FULL_RANGE.grid(torch.tensor(4), torch.tensor(2.0)).encode(weights[:16]) - 8
     assert planes.take() == pytest.approx((offsets.abs() >= 4).sum().item() / 32)
     assert np.isnan(planes.take())

@@ -1,6 +1,6 @@
 """Every parameter: its type, what it means, what is allowed; read from params.yaml and checked here."""
 
-from fedmpq.config.algorithms import ALGORITHM_NAMES, MAX_BITS, AlgorithmSettings, FedMPQSettings
+from fedmpq.config.algorithms import ALGORITHM_NAMES, MAX_BITS, AlgorithmSettings, FedMPQSettings, QuantizedSettings
 from fedmpq.config.experiment import GROUPS, DataSettings, Experiment, TrainingSettings
 from fedmpq.config.parameters import Execution, Parameters, load_parameters, parse_overrides
 from fedmpq.config.tune import Dimension, Tune
@@ -16,6 +16,7 @@ __all__ = [
     "Experiment",
     "FedMPQSettings",
     "Parameters",
+    "QuantizedSettings",
     "TrainingSettings",
     "Tune",
     "load_parameters",

@@ -14,17 +14,24 @@ Quantizer = Literal["full-range", "normal"]
 
 
 class AlgorithmSettings(Settings):
-    """What every algorithm has of its own (fp32, fpq8, aqfl, fedpaq, uveqfed need no more)."""
+    """What every algorithm has of its own (fp32, fedpaq, uveqfed need no more)."""
 
     of: Annotated[str, Field(min_length=1)]
     """The algorithm: one of ALGORITHM_NAMES, or `package.module:Class` of the user's own; else as the section."""
     aggregation: Literal["weights", "updates"] = "weights"
     """`weights`: average of the clients' models. `updates`: global model + average change."""
     quantizer: Quantizer | None = None
-    """How a layer's scale is found; null: as the group `model` says."""
+    """How a layer's levels are found; null: as the group `model` says."""
 
 
-class FedMPQSettings(AlgorithmSettings):
+class QuantizedSettings(AlgorithmSettings):
+    """Clients train with quantized weights (fpq8, aqfl need no more)."""
+
+    uplink: Literal["weights", "updates"] = "weights"
+    """What of a client's weights is sent, quantized: themselves, or their change."""
+
+
+class FedMPQSettings(QuantizedSettings):
     """FedMPQ: group Lasso on bit planes, pruning of sparse bits, pruning-growing on the server."""
 
     lambda_: Annotated[float, Field(ge=0, alias="lambda")]
@@ -50,8 +57,8 @@ class OwnSettings(AlgorithmSettings):
 
 TYPES: dict[str, type[AlgorithmSettings]] = {
     "fp32": AlgorithmSettings,
-    "fpq8": AlgorithmSettings,
-    "aqfl": AlgorithmSettings,
+    "fpq8": QuantizedSettings,
+    "aqfl": QuantizedSettings,
     "fedmpq": FedMPQSettings,
     "pruning": FedMPQSettings,
     "fedmpq_plus": FedMPQSettings,

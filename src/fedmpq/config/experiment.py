@@ -34,6 +34,8 @@ class DataSettings(Settings):
     """Side in pixels to which images are scaled and cropped; null: as they are stored."""
     train_samples: Positive | None
     """Use this many training images (stratified, by the seed); null: all of them."""
+    test_samples: Positive | None
+    """Measure accuracy on this many test images (stratified, always the same); null: on all of them."""
     validation: Annotated[float, Field(gt=0, lt=1)]
     """Share of the training images that tuning holds out and measures on."""
     flip: bool

@@ -40,23 +40,14 @@ class Dataset:
             raise UserError(f"{folder} is missing; make it with: dvc repro")
         try:
             meta = json.loads((folder / "meta.json").read_text())
-            parts = [f"{part}_{kind}" for part in ("train", "test") for kind in ("images", "labels")]
-            arrays = {part: np.load(folder / f"{part}.npy", mmap_mode="r") for part in parts}
-            dataset = cls(meta["data"], meta["classes"], meta["image_size"], meta["mean"], meta["std"], **arrays)
-            dataset._check(meta["train"], meta["test"])
+            expected, side = {}, meta["image_size"]
+            for part in ("train", "test"):
+                expected[f"{part}_images"] = (np.uint8, (meta[part], side, side, 3))
+                expected[f"{part}_labels"] = (np.int64, (meta[part],))
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in expected}
+            for name, array in arrays.items():
+                if (array.dtype, array.shape) != expected[name]:
+                    raise ValueError(f"{name} is {array.dtype} {array.shape}")
+            return cls(meta["data"], meta["classes"], side, meta["mean"], meta["std"], **arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise UserError(f"{folder} is incomplete or damaged ({error}); delete it and run: dvc repro") from error
-        return dataset
-
-    def _check(self, train: int, test: int) -> None:
-        side = self.image_size
-        for images, labels, count in (
-            (self.train_images, self.train_labels, train),
-            (self.test_images, self.test_labels, test),
-        ):
-            if images.dtype != np.uint8 or images.shape != (count, side, side, 3):
-                raise ValueError(f"images {images.dtype} {images.shape} for {count} of {side} pixels")
-            if labels.dtype != np.int64 or labels.shape != (count,) or not count:
-                raise ValueError(f"labels {labels.dtype} {labels.shape} for {count} images")
-            if labels.min() < 0 or labels.max() >= len(self.classes):
-                raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(self.classes)} classes")

@@ -1,6 +1,7 @@
 """Batches of images that stay uint8 on the device until they are needed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,12 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images * scale - mean / std).permute(0, 3, 1, 2)
 
 
+@dataclass(eq=False)
 class Batches:
     """One client's images in a new order each epoch; each pass over this object is an epoch.
 
     Args:
-        images: (N, H, W, 3), uint8.
-        labels: (N,), int64.
+        images, labels: (N, H, W, 3), uint8, and (N,), int64.
         size: images in a batch. The last one of an epoch may be smaller; a single image left over joins the one before,
             since batch norm has no deviation of one.
         mean, std: (3,), see `normalize`.
@@ -32,21 +33,17 @@ class Batches:
         crop_padding: pad by so many black pixels on each side and crop at random; 0: off.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        size: int,
-        mean: Tensor,
-        std: Tensor,
-        key: tuple[int | str, ...],
-        flip: bool = False,
-        crop_padding: int = 0,
-    ):
-        self.images, self.labels, self.size = images, labels, size
-        self.mean, self.std = mean, std
-        self.generator = torch_generator(*key)
-        self.flip, self.crop_padding = flip, crop_padding
+    images: Tensor
+    labels: Tensor
+    size: int
+    mean: Tensor
+    std: Tensor
+    key: tuple[int | str, ...]
+    flip: bool = False
+    crop_padding: int = 0
+
+    def __post_init__(self) -> None:
+        self.generator = torch_generator(*self.key)
 
     def __len__(self) -> int:
         return len(self._sizes())

@@ -14,12 +14,8 @@ from fedmpq.seeding import numpy_generator
 def apportion(weights: ArrayLike, totals: ArrayLike) -> Integers:
     """Whole numbers in proportion to `weights` that add up to `totals`, by largest remainder.
 
-    Args:
-        weights: (..., parts), not negative, not all 0.
-        totals: (...), whole numbers.
-
-    Returns:
-        (..., parts), each less than 1 away from its exact share; of equal remainders the earlier wins.
+    `weights` (..., parts) are not negative and not all 0, `totals` (...) whole. Each of the result (..., parts) is less
+    than 1 away from its exact share; of equal remainders the earlier wins.
     """
     weights, totals = np.asarray(weights), np.asarray(totals, dtype=np.int64)
     exact = weights * totals[..., None] / weights.sum(axis=-1, keepdims=True)
@@ -39,13 +35,11 @@ def draw_partition(
     max_redraws: int = 0,
     samples: Integers | None = None,
 ) -> Partition:
-    """Divide training samples among clients, each sample to exactly one.
+    """Divide training samples among clients, each sample to exactly one; depends on the arguments alone.
 
     Args:
         labels: (N,), of the whole training set.
-        clients: number of clients.
         alpha: Dirichlet concentration, > 0.
-        seed: the result depends on it, on `alpha` and on the arguments here, on nothing else.
         min_samples: a draw that leaves a client fewer is drawn again.
         max_redraws: how often, before giving up.
         samples: the samples to divide, indices into the training set; None: all.
@@ -54,11 +48,6 @@ def draw_partition(
         UserError: no draw gave every client `min_samples`.
     """
     samples = np.arange(len(labels)) if samples is None else np.asarray(samples)
-    if clients * min_samples > len(samples):
-        raise UserError(
-            f"alpha {alpha:g}: {clients} clients with at least {min_samples} images each need"
-            f" {clients * min_samples}, there are {len(samples)}; lower min_samples or clients"
-        )
     generator = numpy_generator(seed, "partition", float(alpha))
     sizes = np.bincount(labels[samples])
     largest = 0
@@ -91,9 +80,7 @@ def _deal(labels: Integers, samples: Integers, counts: Integers, generator: np.r
 def typical_classes(counts: Integers, share: float = 0.9) -> float:
     """Median over clients of the number of classes that make up `share` of a client's samples.
 
-    Args:
-        counts: (clients, classes); clients without samples are left out.
-        share: the rest, a few stray samples, does not count as holding a class.
+    `counts` is (clients, classes). Left out are clients without samples, and the few stray samples beyond `share`.
     """
     counts = counts[counts.sum(axis=1) > 0]
     largest_first = np.sort(counts, axis=1)[:, ::-1]
@@ -102,13 +89,7 @@ def typical_classes(counts: Integers, share: float = 0.9) -> float:
 
 
 def stratified_subset(labels: Integers, count: int, *key: int | str) -> Integers:
-    """Indices, ascending, of `count` samples in which each label has its share to within one sample.
-
-    Raises:
-        UserError: there are fewer samples.
-    """
-    if count > len(labels):
-        raise UserError(f"train_samples: {count} is not allowed; allowed: 1 to {len(labels)}, the training images")
+    """Indices, ascending, of `count` samples in which each label has its share to within one sample."""
     generator = numpy_generator(*key)
     quotas = apportion(np.bincount(labels), count)
     chosen = [generator.permutation(np.flatnonzero(labels == c))[:quota] for c, quota in enumerate(quotas)]
@@ -117,19 +98,27 @@ def stratified_subset(labels: Integers, count: int, *key: int | str) -> Integers
 
 def training_samples(labels: Integers, train_samples: int | None, seed: int) -> Integers:
     """Indices of the training images that an experiment uses: all, or a stratified subset by the seed."""
-    return np.arange(len(labels)) if train_samples is None else stratified_subset(labels, train_samples, seed, "subset")
+    return _used(labels, train_samples, "train_samples", "training", seed, "subset")
+
+
+def evaluation_samples(labels: Integers, test_samples: int | None) -> Integers:
+    """Indices of the test images that accuracy is measured on: all, or a stratified subset, the same for all seeds."""
+    return _used(labels, test_samples, "test_samples", "test", "evaluation")
+
+
+def _used(labels: Integers, count: int | None, name: str, part: str, *key: int | str) -> Integers:
+    if count is None:
+        return np.arange(len(labels))
+    if count > len(labels):
+        raise UserError(f"data.{name}: {count} is not allowed; allowed: 1 to {len(labels)}, the {part} images")
+    return stratified_subset(labels, count, *key)
 
 
 def validation_split(labels: Integers, share: float, seed: int) -> tuple[Integers, Integers]:
-    """Divide samples, stratified, into those to train on and those to measure on while tuning.
-
-    Args:
-        labels: (N,).
-        share: of the samples held out, 0 < share < 1.
-        seed: the split depends on it.
+    """Divide samples, stratified by `labels` (N,), into those to train on and those held out, a `share` in 0 .. 1.
 
     Returns:
-        Indices into `labels` of the training part and of the held-out part, each ascending.
+        Indices into `labels` of the two, each ascending.
 
     Raises:
         UserError: one of the two would be empty.

@@ -7,33 +7,31 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedmpq.data.tables import Tables
+from fedmpq.data.splits import PARTS, Encoded, Source, Split
 from fedmpq.errors import UserError
 from fedmpq.files import replacing
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder
+    from datasets import Dataset
 
-PATIENCE = 15
-"""Seconds in which the Hub must answer."""
-Place = Callable[[int], str]
+PATIENCE = 5
+"""Seconds in which each address of the Hub must answer; the client itself would try again for minutes."""
 
 
-def read_files(folder: Path, name: str, downloads: Path, advice: str) -> Tables:
-    """The data set in the files of `folder`, e.g. train-*.parquet and test-*.parquet.
+def read_files(folder: Path, origin: str, downloads: Path, advice: str) -> "Tables":
+    """The data set in the files of `folder`, e.g. train-*.parquet and test-*.parquet; `origin` says where that is.
 
     Raises:
         UserError: files are missing or damaged (the message ends with `advice` where the library cannot read them).
@@ -41,38 +39,36 @@ def read_files(folder: Path, name: str, downloads: Path, advice: str) -> Tables:
     folder = folder.resolve()
     if re.search(r"[*?[]|::", str(folder)):
         raise UserError(f"{folder}: a path with * ? [ or :: would be read as a pattern; move the data or the project")
-    datasets = _library(downloads)
-    with _explained(f"{folder} cannot be read", advice), _temporary(downloads) as cache:
-        builder, files = _builder(datasets, str(folder), cache)
-        tables = {part: paths for part, paths in files.items() if paths[0].suffix == ".parquet"}
-        places = {part: _place(folder, part, paths) for part, paths in tables.items()}
+    with _library(downloads, f"{folder} cannot be read", advice) as (datasets, cache):
+        builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
+        for part, files in builder.config.data_files.items():
+            _check(folder, part, [Path(file) for file in files if file.endswith(".parquet")])
         builder.download_and_prepare()
         parts = builder.as_dataset()  # memory-mapped: outlives its files, and nothing stays that could go stale
-    return Tables(f"{builder.info.builder_name} files in {name}", parts, folder, places)
+    return Tables(f"{builder.info.builder_name} files {origin}", parts, folder)
 
 
-def read_hub(name: str, downloads: Path, advice: str) -> Tables:
+def read_hub(name: str, downloads: Path, advice: str) -> "Tables":
     """The data set `name` (owner/name) of the Hugging Face Hub, downloaded into `downloads`/`name` the first time.
 
     Raises:
         UserError: it cannot be downloaded (the message ends with `advice`).
     """
     kept = downloads / name
-    datasets = _library(downloads)
     if not kept.is_dir():
-        with _explained(f"cannot download {name} from the Hugging Face Hub", advice), _temporary(downloads) as cache:
-            _await_hub()
-            builder, _ = _builder(datasets, f"hf://datasets/{name}", cache)
-            builder.download_and_prepare()
+        with _library(downloads, f"cannot download {name} from the Hugging Face Hub", advice) as (_, cache):
+            from huggingface_hub import constants, get_session, snapshot_download
+
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            files = Path(snapshot_download(name, repo_type="dataset", local_dir=f"{cache}/files"))
             with replacing(kept) as temporary:
-                builder.as_dataset().save_to_disk(temporary)
-    with _explained(f"{kept} is damaged", "delete it to download it again"):
-        parts = datasets.load_from_disk(kept)
-    return Tables(f"{name} of the Hugging Face Hub", parts, kept, {})
+                files.rename(temporary)
+    return read_files(kept, f"of {name} on the Hugging Face Hub", downloads, "delete it to download it again")
 
 
-def _library(downloads: Path) -> ModuleType:
-    """The library, which keeps what it stores below `downloads`, reports to nobody, and is silent."""
+@contextmanager
+def _library(downloads: Path, problem: str, advice: str) -> Iterator[tuple[ModuleType, str]]:
+    """The library, which stores below `downloads` and reports to nobody, and a temporary folder there."""
     no_bars = str(int(not sys.stderr.isatty()))
     os.environ |= {
         "HF_HOME": str(downloads.absolute() / ".huggingface"),
@@ -86,85 +82,96 @@ def _library(downloads: Path) -> ModuleType:
     }
     import datasets
 
-    return datasets
-
-
-def _temporary(downloads: Path) -> "TemporaryDirectory[str]":
-    downloads.mkdir(parents=True, exist_ok=True)
-    return TemporaryDirectory(prefix=".reading-", dir=downloads, ignore_cleanup_errors=True)
-
-
-@contextmanager
-def _explained(problem: str, advice: str) -> Iterator[None]:
     try:
-        yield
+        downloads.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".reading-", dir=downloads, ignore_cleanup_errors=True) as cache:
+            yield datasets, cache
     except UserError:
         raise
     except Exception as error:  # the library and its network client raise nearly anything
-        cause = error.__cause__ if type(error).__name__ == "DatasetGenerationError" else error
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else error
         reason = textwrap.shorten(str(cause) or type(cause).__name__, 400, placeholder=" ...")
         raise UserError(f"{problem} ({reason}); {advice}") from error
 
 
-def _await_hub() -> None:
-    """Raise what the network client says, or TimeoutError, if the Hub gives no answer within `PATIENCE`.
-
-    The client's own attempts go on for minutes. Asked in a thread, since neither name servers nor a list of
-    addresses to try keep to a time limit.
-    """
-    from huggingface_hub import constants, get_session
-
-    answer: Future[None] = Future()
-
-    def ask() -> None:
-        try:
-            get_session().head(constants.ENDPOINT)
-            answer.set_result(None)
-        except Exception as error:
-            answer.set_exception(error)
-
-    Thread(target=ask, daemon=True).start()
-    try:
-        answer.result(PATIENCE)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {PATIENCE} seconds") from None
-
-
-def _builder(datasets: ModuleType, path: str, cache: str) -> tuple["DatasetBuilder", dict[str, list[Path]]]:
-    """What reads the data set at `path`, and the files of its parts, none of which is in two of them."""
-    builder = datasets.load_dataset_builder(path, cache_dir=cache)
-    files = {part: [Path(file) for file in found] for part, found in builder.config.data_files.items()}
-    training = {file.resolve() for file in files.get("train", ())}
-    for part, found in files.items():
-        if part != "train" and (twice := training & {file.resolve() for file in found}):
-            raise UserError(f"{min(twice)} is for training and in part {part} too; the test images must be others")
-    return builder, files
-
-
-def _place(folder: Path, part: str, files: list[Path]) -> Place:
+def _check(folder: Path, part: str, files: list[Path]) -> None:
+    """That the parquet `files` of a part are of one data set, all there, and whole: the library does not name them."""
     if len(parents := sorted({str(path.parent) for path in files})) > 1:
         raise UserError(f"{folder} holds several data sets ({', '.join(parents)}); leave one")
     shards = [tuple(map(int, found)) for path in files for found in re.findall(r"-(\d+)-of-(\d+)", path.name)]
     if missing := {number for _, total in shards for number in range(total)} - {number for number, _ in shards}:
         raise UserError(f"{folder} lacks {part}-{min(missing):05}-of-{shards[0][1]:05}.parquet; add it")
-    ends = np.cumsum([_rows(path) for path in files])
+    for path in files:
+        try:
+            rows = pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} is no whole parquet file ({error}); download it again") from error
+        if not rows:
+            raise UserError(f"{path}: there are no rows; add some or remove the file")
 
-    def place(number: int) -> str:
-        file = int(np.searchsorted(ends, number, side="right"))
-        return f"{files[file]}, row {number - (ends[file - 1] if file else 0)} (from 0)"
 
-    return place
+@dataclass(frozen=True)
+class Tables:
+    """A data set as the library gives it."""
 
+    description: str
+    parts: "Mapping[str, Dataset]"
+    root: Path
+    """Images that are not in the tables themselves must be files below this folder."""
 
-def _rows(path: Path) -> int:
-    """How many rows the parquet file `path` has, all of which can be read."""
-    try:
-        # Streamed: otherwise a whole row group, often the whole file, comes into memory.
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            count = sum(batch.num_rows for batch in file.iter_batches(64))
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is no whole parquet file ({reason}); download it again") from error
-    if not count:
-        raise UserError(f"{path}: there are no rows; add some or remove the file")
-    return count
+    def source(self, image_column: str | None, label_column: str | None) -> Source:
+        """Training and test images; UserError where a part or a column is missing, or labels are no labels."""
+        from datasets import ClassLabel, Image
+
+        if "train" not in self.parts:
+            raise UserError(f"{self.description}: there is no part train, only {', '.join(self.parts)}; add it")
+        image = self._column("image", image_column, Image, ("img", "image"))
+        label = self._column("label", label_column, ClassLabel, ("label", "fine_label"))
+        used = [part for part in PARTS if part in self.parts][:2]
+        splits = {part: self._split(part, image, label) for part in used}
+        return Source.of(self.description, self._classes(label, splits["train"].labels), splits)
+
+    def _column(self, what: str, given: str | None, kind: type, usual: tuple[str, ...]) -> str:
+        """The column `given`, or the only one of its kind, or one of a usual name."""
+        features = self.parts["train"].features
+        typed = [name for name, feature in features.items() if isinstance(feature, kind)]
+        for name in (given,) if given else (*(typed if len(typed) == 1 else ()), *usual):
+            if name in features:
+                return name
+        problem = f"no column {given or ' or '.join(usual)}, only {', '.join(features)}"
+        raise UserError(f"{self.description}: there is {problem}; set {what}_column to the right one")
+
+    def _classes(self, column: str, labels: list[Any]) -> dict[Any, str]:
+        """The labels that are allowed, in order, each with the name of its class."""
+        feature = self.parts["train"].features[column]
+        if names := getattr(feature, "names", None):
+            return dict(enumerate(names))
+        kind = str(getattr(feature, "dtype", feature))
+        if not re.match(r"u?int|bool|(large_)?string", kind):
+            raise UserError(f"{self.description}: the labels in {column} are {kind}; they must be integers or text")
+        found = sorted(set(labels) - {None})
+        if "string" not in kind and (unused := set(range(len(found))).difference(found)):
+            gap = f"labels go from {found[0]} to {found[-1]}, but no training image has label {min(unused)}"
+            advice = f"number them 0 to {len(found) - 1}, or name the classes: labels as text, or datasets.ClassLabel"
+            raise UserError(f"{self.description}, column {column}: {gap}; {advice}")
+        return {label: str(label) for label in found}
+
+    def _split(self, part: str, image: str, label: str) -> Split:
+        from datasets import Image
+
+        table = self.parts[part]
+        try:
+            cells = table.cast_column(image, Image(decode=False)).data.column(image)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise UserError(f"{self.description}: column {image} holds no images; set image_column") from error
+        place = f"{self.description}, {part}, row {{}} (from 0)".format
+        return Split(table.data.column(label).to_pylist(), lambda row: self._image(cells[row].as_py() or {}), place)
+
+    def _image(self, cell: dict[str, Any]) -> Encoded:
+        if cell.get("bytes"):
+            return BytesIO(cell["bytes"])
+        # A data set from elsewhere must not name other files of this machine.
+        path = Path(os.path.normpath(cell.get("path") or "."))
+        if path.is_relative_to(self.root):
+            return path
+        raise UserError("there is a label but no image; add it or remove the row")

@@ -1,15 +1,14 @@
 """Find a data set by its name: files of the user's own, scikit-learn's digits, or the Hugging Face Hub."""
 
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from fedmpq.data.folder import is_image_folder, read_folder
 from fedmpq.data.huggingface import read_files, read_hub
-from fedmpq.data.splits import Source, Split
-from fedmpq.data.tables import Tables
+from fedmpq.data.splits import PARTS, Source, Split
 from fedmpq.errors import UserError
 
 HUB = {
@@ -36,51 +35,63 @@ def open_source(
 ) -> Source:
     """The data set `source`: from `raw`/`source`/ where there is something, else built in, else from the Hub.
 
-    The test images are those of the part `test`, else `validation` (`valid`, `val`), else a fifth of the
-    training images; the description says which where it is not `test`.
-
     Args:
         source: "digits", a short name in `HUB`, owner/name on the Hub, or any folder below `raw`.
-        raw: where the user's own data sets are, each a folder of parquet files or an image folder (either
-            may lie one folder deeper), or in another layout that Hugging Face's `datasets` reads.
+        raw: where the user's own data sets are, each in a folder: an image folder, possibly one folder deeper, or
+            parquet files or whatever else Hugging Face's `datasets` reads.
         downloads: where downloads are kept.
         image_column, label_column: of tables; None: the only one of its type, or one of a usual name.
 
     Raises:
         UserError: there is no such data set (the message says what to put where), or it is damaged.
     """
-    found = _find(source, raw, downloads)
-    if isinstance(found, Tables):
-        found = found.source(image_column, label_column)
-    elif image_column or label_column:
-        idle = "image_column" if image_column else "label_column"
-        raise UserError(f"{found.description} is no table; allowed for {idle}: null")
-    present = set(found.train.labels.tolist())
-    if unused := [name for label, name in enumerate(found.classes) if label not in present]:
-        names = ", ".join(unused[:5]) + (" ..." if unused[5:] else "")
-        print(f"warning: {found.description}: no training image is of class {names}", file=sys.stderr)
-    return found
-
-
-def _find(source: str, raw: Path, downloads: Path) -> Source | Tables:
     folder, name = raw / source, f"data/raw/{source}"
-    visible = [path for path in folder.glob("*") if not path.name.startswith((".", "__MACOSX"))]
-    inside = sorted(path for path in visible if path.is_dir())
-    images = [path for path in (folder, *inside) if is_image_folder(path)]
+    found = _visible(folder)
+    images = [path for path in (folder, *found) if any(inner.is_dir() for inner in _visible(path / "train"))]
     if len(images) + any(folder.glob("*.parquet")) > 1:
         raise UserError(f"{folder} holds several data sets, also in {images[-1]}; leave one")
-    if images:
-        return read_folder(images[0], f"image folder {name}")
-    if visible:
-        return read_files(folder, name, downloads, f"put there {LAYOUT}")
-    if source == "digits":
-        return _digits()
-    if source not in HUB and source.count("/") != 1:
-        built_in = ", ".join(["digits", *HUB])
-        raise UserError(
-            f"no data set {source!r}: put {LAYOUT} in {folder}/, or use {built_in}, or owner/name on the Hub"
-        )
-    return read_hub(HUB.get(source, source), downloads, f"put {LAYOUT} in {folder}/ instead")
+    if images or (source == "digits" and not found):
+        if image_column or label_column:
+            raise UserError(f"{source} is no table; allowed for image_column and label_column: null")
+        return _image_folder(images[0], f"image folder {name}") if images else _digits()
+    if found:
+        tables = read_files(folder, f"in {name}", downloads, f"put there {LAYOUT}")
+    elif source in HUB or source.count("/") == 1:
+        tables = read_hub(HUB.get(source, source), downloads, f"put {LAYOUT} in {folder}/ instead")
+    else:
+        others = f"use {', '.join(['digits', *HUB])}, or owner/name on the Hub"
+        raise UserError(f"no data set {source!r}: put {LAYOUT} in {folder}/, or {others}")
+    return tables.source(image_column, label_column)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in `folder`, if it is there, but for what systems leave in folders."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith((".", "__MACOSX")))
+
+
+def _image_folder(folder: Path, description: str) -> Source:
+    """The data set of train/<class>/ and test/<class>/, where images may lie deeper.
+
+    The library `datasets` reads image folders too, but takes a class that is called "train" or "test", as CIFAR-100
+    has one, for a part, and the innermost folder for the class.
+    """
+    classes = {path.name: path.name for path in _visible(folder / "train") if path.is_dir()}
+    parts = [part for part in PARTS if (folder / part).is_dir()][:2]
+    return Source.of(description, classes, {part: _split(folder / part) for part in parts})
+
+
+def _split(folder: Path) -> Split:
+    images = [path for label in _visible(folder) if label.is_dir() for path in _images(label)]
+    labels = [path.relative_to(folder).parts[0] for path in images]
+    return Split(labels, images.__getitem__, lambda number: str(images[number]))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for path in _visible(folder):
+        if path.is_dir():
+            yield from _images(path)
+        elif path.suffix.lower() in Image.registered_extensions():
+            yield path
 
 
 def _digits() -> Source:
@@ -89,5 +100,5 @@ def _digits() -> Source:
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    whole = Split(digits.target.astype(np.int64), pixels.__getitem__, "digits, image {}".format)
-    return Source("scikit-learn's digits", [str(name) for name in digits.target_names], *whole.hold_out())
+    train, test = Split(digits.target, pixels.__getitem__, "digits, image {}".format).hold_out()
+    return Source.of("scikit-learn's digits", {n: str(n) for n in range(10)}, {"train": train, "test": test})

@@ -8,7 +8,7 @@ from math import floor
 from torch import Tensor
 
 from fedmpq.config import MAX_BITS
-from fedmpq.quantization.codes import relative_error
+from fedmpq.quantization.codes import Quantizer
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class View:
     """Number of weights of each layer, P_l (L)."""
     weights: list[Tensor]
     """Those of the global model, a vector a layer (L)."""
-    quantizer: str
-    """Name of the estimator of scales."""
+    quantizer: Quantizer
+    """Of the weights."""
     consensus: Consensus | None
     """Of the clients of the round before; None in the first round."""
 
     @cached_property
     def errors(self) -> tuple[tuple[float, ...], ...]:
-        """E_l(b) of the global model, L x 8, for b = 1 .. 8 (see `relative_error`)."""
+        """E_l(b) of the global model, L x 8, for b = 1 .. 8 (see `Quantizer.relative_error`)."""
         widths = range(1, MAX_BITS + 1)
-        return tuple(tuple(relative_error(layer, b, self.quantizer) for b in widths) for layer in self.weights)
+        return tuple(tuple(self.quantizer.relative_error(layer, b) for b in widths) for layer in self.weights)
 
 
 def agree(bits: list[tuple[int, ...]], deltas: list[tuple[int, ...]], weights: list[float]) -> Consensus:

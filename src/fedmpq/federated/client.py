@@ -8,7 +8,7 @@ from torch.func import functional_call
 from fedmpq.config import TrainingSettings
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.trainer import LightningModule
-from fedmpq.quantization.codes import Grid, scale_of
+from fedmpq.quantization.codes import Quantizer
 from fedmpq.quantization.fake import fake_quantize
 from fedmpq.quantization.sparsity import bit_plane_lasso
 
@@ -28,7 +28,7 @@ class LocalTraining(LightningModule):
         model: nn.Module,
         layout: Layout,
         settings: TrainingSettings,
-        quantizer: str,
+        quantizer: Quantizer,
         bits: tuple[int, ...] | None = None,
         scales: Tensor | None = None,
         regularization: float = 0.0,
@@ -39,7 +39,7 @@ class LocalTraining(LightningModule):
             model: with the values that the server sent.
             layout: of the model.
             settings: of the optimizer.
-            quantizer: name of the estimator of scales.
+            quantizer: of the weights.
             bits: bit-width of each layer (L); None: full precision.
             scales: scale of each layer (L,) that the server sent; None: full precision.
             regularization: lambda; its pull on a weight is in units of the layer's step (`bit_plane_lasso`).
@@ -59,7 +59,7 @@ class LocalTraining(LightningModule):
         widths = torch.tensor(bits, device=device)
         self.scales, self.binary = scales.to(device), widths == 1
         self.layers = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
-        self.grid = Grid.of(widths, self.scales).expand(sizes)
+        self.grid = self.quantizer.grid(widths, self.scales).expand(sizes)
         self.coefficients = sizes * widths / sizes.sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -102,7 +102,7 @@ class LocalTraining(LightningModule):
         A range that shrank with the largest weight would never leave the most significant plane
         sparse. The scale of a binary layer is its mean magnitude and follows both ways.
         """
-        found = torch.stack([scale_of(w, b, self.quantizer) for w, b in zip(weights, self.bits, strict=True)])
+        found = self.quantizer.scales(weights, self.bits)
         self.scales = torch.where(self.binary, found, torch.maximum(found, self.scales))
 
     @property

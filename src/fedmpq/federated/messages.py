@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fedmpq.config import MAX_BITS
 from fedmpq.federated.layout import FlatModel, Layout
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.packing import pack_layers, packed_size_of_layers, unpack_layers
 from fedmpq.quantization.rounding import Coder, Nearest
 
@@ -28,7 +29,7 @@ VERSION = 1
 HEADER = struct.Struct("<4sHBBIIIf8sQ")
 CHECKSUM_SIZE = 16
 FLOAT = np.dtype("<f4")
-NEAREST = Nearest()
+NEAREST = Nearest(FULL_RANGE)
 LARGEST = 2.0**100
 """No number of a client's is beyond this, so that whatever the server computes from it stays finite."""
 

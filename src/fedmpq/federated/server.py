@@ -15,7 +15,6 @@ from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, deco
 from fedmpq.federated.participation import Participation
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Executor, Failure, TrainTask
-from fedmpq.quantization.codes import scale_of
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,9 @@ class Federation:
     def _encoded(self, model: FlatModel, bits: Bits, number: int, client: int) -> bytes:
         scales = None
         if bits is not None:
-            layers = zip(model.weights.split(self.layout.sizes), bits, strict=True)
-            scales = torch.stack([scale_of(weights, b, self.setup.quantizer) for weights, b in layers])
-        return encode(Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model), self.layout)
+            scales = self.setup.quantizer.scales(model.weights.split(self.layout.sizes), bits)
+        message = Message(Kind.DOWNLINK, number, client, 0, 0.0, bits, scales, model)
+        return encode(message, self.layout, self.setup.coder)
 
     def _train(self, number: int, downlinks: dict[int, bytes], exchange: Exchange) -> tuple[dict[int, bytes], float]:
         """The answers that arrive in time, and when the last of them does, in simulated seconds."""
@@ -181,7 +180,7 @@ class Federation:
         self, client: int, answer: bytes, downlink: bytes, number: int, average: Average, exchange: Exchange
     ) -> ClientRecord | None:
         """Add the answer to the averages if it passes all checks."""
-        sent = decode(downlink, self.layout, Kind.DOWNLINK, number, client)
+        sent = decode(downlink, self.layout, Kind.DOWNLINK, number, client, self.setup.coder)
         try:
             message = self._decoded(answer, sent)
         except RejectedMessage as error:

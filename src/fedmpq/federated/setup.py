@@ -11,12 +11,14 @@ from torch import nn
 
 from fedmpq.config import Experiment
 from fedmpq.data.arrays import Dataset
+from fedmpq.data.dirichlet import evaluation_samples
 from fedmpq.data.partition import Partition
 from fedmpq.federated.activations import ActivationQuantizer
 from fedmpq.federated.algorithms import Algorithm, build_algorithm
 from fedmpq.federated.layout import Layout
 from fedmpq.models import build_model
-from fedmpq.quantization.rounding import Coder
+from fedmpq.quantization.codes import QUANTIZERS, Quantizer
+from fedmpq.quantization.rounding import Coder, Nearest
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,17 @@ class Setup:
     @cached_property
     def algorithm(self) -> Algorithm:
         """The algorithm of this run."""
-        return build_algorithm(self.experiment.algorithm(self.algorithm_name))
+        return build_algorithm(self.experiment.algorithm(self.algorithm_name), self.quantizer)
 
     @property
-    def quantizer(self) -> str:
-        """Name of the estimator of scales."""
-        return self.experiment.quantizer(self.algorithm_name)
+    def quantizer(self) -> Quantizer:
+        """Of the weights that travel and of those that clients train."""
+        return QUANTIZERS[self.experiment.quantizer(self.algorithm_name)]
+
+    @property
+    def coder(self) -> Coder:
+        """How the server's models are rounded."""
+        return Nearest(self.quantizer)
 
     def answer_coder(self, round: int, client: int) -> Coder:
         """How the answer of `client` in `round` is rounded."""
@@ -62,13 +69,14 @@ class Setup:
         activations = ActivationQuantizer(model, bits) if bits else None
         return model, Layout.of(model, settings.full_precision), activations
 
-    @property
+    @cached_property
     def evaluation_images(self) -> tuple[str, NDArray[np.int64]]:
         """The images that accuracy is measured on: `train` or `test`, and their indices there."""
         if self.held_out is not None:
             return "train", self.held_out
-        return "test", np.arange(len(self.dataset.test_labels))
+        return "test", evaluation_samples(self.dataset.test_labels, self.experiment.data.test_samples)
 
     def __getstate__(self) -> dict:
         # Memory maps are opened anew by each process: pickled, they would travel as whole arrays.
-        return {key: value for key, value in self.__dict__.items() if key not in ("algorithm", "dataset")}
+        derived = ("algorithm", "dataset", "evaluation_images")
+        return {key: value for key, value in self.__dict__.items() if key not in derived}

@@ -123,7 +123,7 @@ class Worker:
         return part, indices[task.start : task.start + EVALUATION_CHUNK]
 
     def _load(self, data: bytes, round: int, client: int) -> Message:
-        message = decode(data, self.layout, Kind.DOWNLINK, round, client)
+        message = decode(data, self.layout, Kind.DOWNLINK, round, client, self.setup.coder)
         self.layout.load(message.model, self.model)
         self.model.load_state_dict(self.counters, strict=False)
         return message

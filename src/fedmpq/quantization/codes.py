@@ -7,16 +7,15 @@ With step = 2^b - 1, zero point z = 2^(b-1) and scale s:
     value   w = (q - z) * s / step
 
 At b = 1 that grid has no level but 0 inside (-s/2, s/2), so there z = 1/2, whose two levels are
--s/2 and s/2, and s is twice the mean magnitude.
+-s/2 and s/2, and s is twice the mean magnitude. The quantizer `normal` has z = step / 2 at every b:
+as many levels above 0 as below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-Scale = Callable[[Tensor], Tensor]
 
 
 class Grid(NamedTuple):
@@ -29,12 +28,6 @@ class Grid(NamedTuple):
     steps: Tensor
     zero: Tensor
     scale: Tensor
-
-    @classmethod
-    def of(cls, bits: Tensor, scale: Tensor) -> "Grid":
-        """The grid of `bits` (1 .. 8) with the full range `scale` (>= 0, in units of the weights)."""
-        bits = bits.to(scale.dtype)
-        return cls(2**bits - 1, torch.where(bits == 1, 0.5, 2 ** (bits - 1)), scale)
 
     def expand(self, sizes: Tensor) -> "Grid":
         """From one entry a layer to one a weight; `sizes` (L,) counts the weights of each layer."""
@@ -60,33 +53,54 @@ class Grid(NamedTuple):
         return (codes - self.zero) * self.step_size
 
 
+class Quantizer(NamedTuple):
+    """How the levels of a layer are found from its weights."""
+
+    range_of: Callable[[Tensor, int], Tensor]
+    """Scale of weights at 2 .. 8 bits."""
+    symmetric: bool
+    """Whether there are as many levels above 0 as below."""
+
+    def scale(self, weights: Tensor, bits: int) -> Tensor:
+        """Scale s of one layer at `bits` (1 .. 8), a 0-dimensional tensor >= 0 in units of the weights.
+
+        At 1 bit it is 2 mean |w| for every quantizer: the best binary approximation in the mean square.
+        """
+        return 2 * weights.abs().mean() if bits == 1 else self.range_of(weights, bits)
+
+    def scales(self, layers: Iterable[Tensor], bits: Iterable[int]) -> Tensor:
+        """Scales (L,) of `layers` at their `bits`."""
+        return torch.stack([self.scale(layer, b) for layer, b in zip(layers, bits, strict=True)])
+
+    def grid(self, bits: Tensor, scale: Tensor) -> Grid:
+        """The grid of `bits` (1 .. 8) with the range `scale` (>= 0); fields have their common shape."""
+        bits = bits.to(scale.dtype)
+        steps = 2**bits - 1
+        zero = steps / 2 if self.symmetric else torch.where(bits == 1, 0.5, 2 ** (bits - 1))
+        return Grid(steps, zero, scale)
+
+    def relative_error(self, weights: Tensor, bits: int) -> float:
+        """E(b) = ||W - Q_b(W)||^2 / ||W||^2 of one layer at `bits`; 0 where all weights are 0."""
+        grid = self.grid(torch.tensor(bits), self.scale(weights, bits))
+        error = (weights - grid.decode(grid.encode(weights))).square().sum()
+        return float(error / weights.square().sum().clamp(min=torch.finfo(weights.dtype).tiny))
+
+
 def full_range(weights: Tensor, bits: int) -> Tensor:
     """Scale s = 2 max |w|: the grid reaches from the smallest to the largest weight."""
     return 2 * weights.abs().amax()
 
 
 def normal(weights: Tensor, bits: int) -> Tensor:
-    """The scale whose mean square error is least for normally distributed weights."""
+    """The scale whose mean square error is least for normally distributed weights on symmetric levels."""
     step_in_deviations = (0.996, 0.586, 0.335, 0.188, 0.104, 0.057, 0.031)[bits - 2]
     return (2**bits - 1) * step_in_deviations * weights.square().mean().sqrt()
 
 
-SCALES: dict[str, Callable[[Tensor, int], Tensor]] = {"full-range": full_range, "normal": normal}
-
-
-def scale_of(weights: Tensor, bits: int, quantizer: str = "full-range") -> Tensor:
-    """Scale of one layer, a 0-dimensional tensor >= 0, by the estimator called `quantizer`.
-
-    At 1 bit it is 2 mean |w| for every estimator: the best binary approximation in the mean square.
-    """
-    return 2 * weights.abs().mean() if bits == 1 else SCALES[quantizer](weights, bits)
-
-
-def relative_error(weights: Tensor, bits: int, quantizer: str) -> float:
-    """E(b) = ||W - Q_b(W)||^2 / ||W||^2 of one layer at `bits`; 0 where all weights are 0."""
-    grid = Grid.of(torch.tensor(bits), scale_of(weights, bits, quantizer))
-    error = (weights - grid.decode(grid.encode(weights))).square().sum()
-    return float(error / weights.square().sum().clamp(min=torch.finfo(weights.dtype).tiny))
+FULL_RANGE = Quantizer(full_range, symmetric=False)
+"""The paper's."""
+NORMAL = Quantizer(normal, symmetric=True)
+QUANTIZERS = {"full-range": FULL_RANGE, "normal": NORMAL}
 
 
 def planes(codes: Tensor, bits: int) -> Tensor:

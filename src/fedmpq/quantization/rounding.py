@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.codes import Grid, Quantizer
 
 
 class Coder(Protocol):
@@ -27,13 +27,19 @@ class Coder(Protocol):
 class Nearest:
     """To the nearest level of each layer's `Grid`."""
 
+    def __init__(self, quantizer: Quantizer):
+        self.quantizer = quantizer
+
     def encode(self, values: Tensor, sizes: list[int], bits: tuple[int, ...], scales: Tensor) -> Tensor:
         """See `Coder.encode`."""
-        return _grid(sizes, bits, scales).encode(values)
+        return self._grid(sizes, bits, scales).encode(values)
 
     def decode(self, codes: Tensor, sizes: list[int], bits: tuple[int, ...], scales: Tensor) -> Tensor:
         """See `Coder.decode`."""
-        return _grid(sizes, bits, scales).decode(codes.float())
+        return self._grid(sizes, bits, scales).decode(codes.float())
+
+    def _grid(self, sizes: list[int], bits: tuple[int, ...], scales: Tensor) -> Grid:
+        return self.quantizer.grid(torch.tensor(bits), scales).expand(torch.tensor(sizes))
 
 
 class Stochastic:
@@ -56,10 +62,6 @@ class Stochastic:
         """See `Coder.decode`."""
         steps, scale = _symmetric(sizes, bits, scales)
         return (codes / steps - 0.5) * scale
-
-
-def _grid(sizes: list[int], bits: tuple[int, ...], scales: Tensor) -> Grid:
-    return Grid.of(torch.tensor(bits), scales).expand(torch.tensor(sizes))
 
 
 def _symmetric(sizes: list[int], bits: tuple[int, ...], scales: Tensor) -> tuple[Tensor, Tensor]:

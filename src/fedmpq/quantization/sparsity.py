@@ -1,6 +1,6 @@
 """Group Lasso on the bit planes of layers, and the pruning of sparse bits.
 
-The planes here are those of the magnitude m = |q - z|, since in the offset form no plane of a layer
+The planes here are those of the magnitude m = |q - z|, rounded down, since in the offset form no plane of a layer
 near zero is sparse: b - 1 planes of weights 2^0 .. 2^(b-2); m saturates at 2^(b-1) - 1. A layer of
 1 bit is a sign and has none. Every weight of a layer with the same m is pushed alike, so all that is
 needed of a layer is the histogram of its m.
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from fedmpq.quantization.codes import Grid, scale_of
+from fedmpq.quantization.codes import Grid, Quantizer
 
 PLANES = 7
 LEVELS = 2**PLANES
 
 
 def magnitudes(codes: Tensor, grid: Grid) -> Tensor:
-    """m = |q - z| of each code, int64, 0 .. 2^(b-1) - 1; 0 for codes of 1 bit."""
+    """m = |q - z| of each code, rounded down, int64, 0 .. 2^(b-1) - 1; 0 for codes of 1 bit."""
     highest = (grid.steps - 1) / 2
     return torch.minimum((codes - grid.zero).abs(), highest).long()
 
@@ -86,13 +86,16 @@ def top_plane_share(offsets: Tensor, bits: int) -> float:
     return (offsets.abs() >= 2 ** (bits - 2)).float().mean().item()
 
 
-def prune_bits(weights: Tensor, bits: int, scale: Tensor, epsilon: float, min_bits: int) -> tuple[int, Tensor]:
+def prune_bits(
+    weights: Tensor, bits: int, scale: Tensor, quantizer: Quantizer, epsilon: float, min_bits: int
+) -> tuple[int, Tensor]:
     """Take bits from one layer while its most significant magnitude plane is sparse.
 
     Args:
         weights: the layer, any shape.
         bits: its bit-width, 1 .. 8.
         scale: its scale, 0-dimensional.
+        quantizer: of that scale.
         epsilon: a plane whose share of ones is below it is pruned.
         min_bits: the bit-width that is kept at least, 1 .. 8.
 
@@ -100,14 +103,13 @@ def prune_bits(weights: Tensor, bits: int, scale: Tensor, epsilon: float, min_bi
         The bit-width left and its scale. The step size stays, so that the few larger weights
         saturate; at 1 bit, where codes are signs, the scale is that of the signs.
     """
-    grid = Grid.of(torch.tensor(bits, device=weights.device), scale)
+    grid = quantizer.grid(torch.tensor(bits, device=weights.device), scale)
     offsets = grid.encode(weights) - grid.zero
     left = bits
     while left > min_bits and top_plane_share(offsets, left) < epsilon:
         left -= 1
-        offsets = offsets.clamp(-(2 ** (left - 1)), 2 ** (left - 1) - 1)
     if left == bits:
         return bits, scale
     if left == 1:
-        return left, scale_of(weights, left)
+        return left, quantizer.scale(weights, left)
     return left, grid.step_size * (2**left - 1)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 PREPARED = {"data.source", "data.image_column", "data.label_column", "data.image_size"}
 """Not searched: the arrays are prepared once."""
-COMPARED = {"data.train_samples", "data.validation", "partition.clients", "partition.seeds", "model.budgets"}
-COMPARED |= {"training.rounds", "training.evaluate_quantized"}
+COMPARED = {"data.train_samples", "data.test_samples", "data.validation", "partition.clients", "partition.seeds"}
+COMPARED |= {"model.budgets", "training.rounds", "training.evaluate_quantized"}
 """Not searched: they decide what trials are measured on, or how trials compare round by round."""
 DIGITS = 4
 """Significant digits of a proposed float: what is tried is what is written."""

@@ -18,7 +18,7 @@ from fedmpq.federated.messages import Bits, Kind, RejectedMessage, decode
 from fedmpq.federated.server import Federation
 from fedmpq.federated.setup import Setup
 from fedmpq.federated.tasks import Executor, Task, TrainTask
-from fedmpq.quantization.codes import Grid
+from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.sparsity import top_plane_share
 
 Row = dict[str, float]
@@ -107,5 +107,5 @@ class TopPlanes:
             if bits > 1:
                 self.weights += len(weights)
             if bits > 1 and left == bits:
-                grid = Grid.of(torch.tensor(bits), scale)
+                grid = FULL_RANGE.grid(torch.tensor(bits), scale)
                 self.ones += len(weights) * top_plane_share(grid.encode(weights) - grid.zero, bits)

@@ -2,11 +2,11 @@
 
 import math
 
-from fedmpq.federated.algorithms.base import Algorithm
+from fedmpq.federated.algorithms.base import QuantizedTraining
 from fedmpq.federated.allocation import View
 
 
-class AQFL(Algorithm):
+class AQFL(QuantizedTraining):
     """Every layer of a client at the whole bits of its budget."""
 
     def allocate(self, view: View, budget: float) -> tuple[int, ...]:

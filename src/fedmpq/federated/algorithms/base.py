@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fedmpq.config import AlgorithmSettings
+from fedmpq.config import AlgorithmSettings, QuantizedSettings
 from fedmpq.federated.allocation import View
-from fedmpq.federated.messages import NEAREST, Bits
-from fedmpq.quantization.rounding import Coder
+from fedmpq.federated.messages import Bits
+from fedmpq.quantization.codes import Quantizer
+from fedmpq.quantization.rounding import Coder, Nearest
 
 
 class Answer(NamedTuple):
@@ -31,8 +32,8 @@ class Algorithm:
     sends_updates = False
     """Whether clients send the change of their weights instead of the weights."""
 
-    def __init__(self, settings: AlgorithmSettings):
-        self.settings = settings
+    def __init__(self, settings: AlgorithmSettings, quantizer: Quantizer):
+        self.settings, self.quantizer = settings, quantizer
 
     def allocate(self, view: View, budget: float) -> Bits:
         """On the server: the bit-widths of a client's layers for the coming round.
@@ -67,4 +68,27 @@ class Algorithm:
 
     def coder(self, *key: int | str) -> Coder:
         """How an answer is rounded, by a key of seed, round and client, which both sides know."""
-        return NEAREST
+        return Nearest(self.quantizer)
+
+
+class QuantizedTraining(Algorithm):
+    """Clients train with quantized weights, and send these, or their change, quantized."""
+
+    Settings = QuantizedSettings
+
+    @property
+    def sends_updates(self) -> bool:
+        """What the settings say."""
+        return self.settings.uplink == "updates"
+
+    def answer(self, trained: list[Tensor], received: list[Tensor], most: Bits, scales: Tensor) -> Answer:
+        """The layers with the scales that they had in training, or their changes."""
+        if not self.sends_updates:
+            return Answer(trained, most, scales)
+        values = changes(trained, received)
+        return Answer(values, most, self.quantizer.scales(values, most))
+
+
+def changes(trained: list[Tensor], received: list[Tensor]) -> list[Tensor]:
+    """What training has added to each layer."""
+    return [new - old for new, old in zip(trained, received, strict=True)]

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from fedmpq.config import FedMPQSettings
-from fedmpq.federated.algorithms.base import Algorithm, Answer
+from fedmpq.federated.algorithms.base import Answer, QuantizedTraining
 from fedmpq.federated.allocation import Consensus, View, prune_and_grow
 from fedmpq.federated.messages import Bits
 from fedmpq.quantization.sparsity import prune_bits
 
 
-class FedMPQ(Algorithm):
+class FedMPQ(QuantizedTraining):
     """Bit-widths that differ by layer, learned by sparsity and spread by the pruning-growing rule."""
 
     settings: FedMPQSettings
@@ -30,10 +30,11 @@ class FedMPQ(Algorithm):
 
     def answer(self, trained: list[Tensor], received: list[Tensor], most: Bits, scales: Tensor) -> Answer:
         """The layers, without the sparse ones of their most significant bits."""
+        settings, quantizer = self.settings, self.quantizer
         layers = zip(trained, most, scales, strict=True)
-        pruned = [prune_bits(*layer, self.settings.epsilon, self.settings.min_bits) for layer in layers]
+        pruned = [prune_bits(*layer, quantizer, settings.epsilon, settings.min_bits) for layer in layers]
         left, left_scales = zip(*pruned, strict=True)
-        return Answer(trained, left, torch.stack(left_scales))
+        return super().answer(trained, received, left, torch.stack(left_scales))
 
 
 ALGORITHM = FedMPQ

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from fedmpq.federated.algorithms.base import Algorithm, Answer
+from fedmpq.federated.algorithms.base import Algorithm, Answer, changes
 from fedmpq.federated.messages import Bits
 from fedmpq.quantization.codes import full_range
 from fedmpq.quantization.rounding import Coder, Stochastic
@@ -24,8 +24,8 @@ class FedPAQ(Algorithm):
 
     def answer(self, trained: list[Tensor], received: list[Tensor], most: Bits, scales: Tensor | None) -> Answer:
         """The change of each layer."""
-        changes = [new - old for new, old in zip(trained, received, strict=True)]
-        return Answer(changes, most, torch.stack([self.scale(change) for change in changes]))
+        values = changes(trained, received)
+        return Answer(values, most, torch.stack([self.scale(change) for change in values]))
 
     def scale(self, change: Tensor) -> Tensor:
         """Scale of one layer's change: no value may lie outside, or the mean would be wrong."""

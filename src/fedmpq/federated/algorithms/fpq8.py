@@ -1,11 +1,11 @@
 """FPQ8: 8 bits throughout."""
 
 from fedmpq.config import MAX_BITS
-from fedmpq.federated.algorithms.base import Algorithm
+from fedmpq.federated.algorithms.base import QuantizedTraining
 from fedmpq.federated.allocation import View
 
 
-class FPQ8(Algorithm):
+class FPQ8(QuantizedTraining):
     """Every layer of every client at 8 bits."""
 
     def allocate(self, view: View, budget: float) -> tuple[int, ...]:
