@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fedmpq.config import GROUPS, check_alpha, load_parameters, parse_overrides
+from fedmpq.config import GROUPS, load_parameters, parse_overrides
 from fedmpq.errors import UserError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -110,9 +110,9 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key_and_what_is(key, valu
 @pytest.mark.parametrize(
     ("overrides", "pieces"),
     [
-        ({"digits.model.budgets": [2, 2]}, ["digits.model.budgets", "2 numbers", "each of the 10 clients"]),
-        ({"digits.model.budgets": [4] * 11}, ["digits.model.budgets", "11 numbers", "each of the 10 clients"]),
-        ({"digits.partition.clients": 9}, ["digits.model.budgets", "10 numbers", "each of the 9 clients"]),
+        ({"digits.model.budgets": [2, 2]}, ["digits.model.budgets: [2.0, 2.0]", "each of the 10 clients"]),
+        ({"digits.model.budgets": [4] * 11}, ["digits.model.budgets: [4.0, ", "each of the 10 clients"]),
+        ({"digits.partition.clients": 9}, ["digits.model.budgets: [2.0, ", "each of the 9 clients"]),
         ({"digits.model.budgets": [0.5] + [4] * 9}, ["digits.model.budgets.0", "0.5", "greater than or equal to 1"]),
         ({"digits.model.budgets": [4] * 9 + [8.5]}, ["digits.model.budgets.9", "8.5", "less than or equal to 8"]),
         ({"digits.partition.seeds": [0, 1, 0]}, ["digits.partition.seeds", "[0, 1, 0]", "different seeds"]),
@@ -121,11 +121,11 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key_and_what_is(key, valu
             {"digits.participation.share": 0.2, "digits.participation.min_answers": 3},
             ["digits.participation.min_answers", "3", "1 to 2"],
         ),
-        ({"digits.fedmpq": 3}, ["digits.fedmpq: 3", "lambda"]),
+        ({"digits.fedmpq": 3}, ["digits.fedmpq: 3", "a group of keys"]),
         ({"digits.training": 3}, ["digits.training: 3", "group of the keys rounds, local_epochs"]),
         ({"alphas": []}, ["alphas", "at least 1 item"]),
-        ({"alphas": [0.1, 0]}, ["alpha", "0", "above 0"]),
-        ({"alphas": [-0.1]}, ["alpha", "-0.1", "above 0"]),
+        ({"alphas": [0.1, 0]}, ["alphas.1: 0 ", "greater than 0"]),
+        ({"alphas": [-0.1]}, ["alphas.0: -0.1 ", "greater than 0"]),
         ({"alphas": ["small"]}, ["alphas.0", "'small'", "number"]),
         ({"experiments": []}, ["experiments", "at least 1 item"]),
         ({"experiments": ["mnist"]}, ["unknown experiment 'mnist'", "digits, fashion-mnist"]),
@@ -167,9 +167,7 @@ def test_an_unknown_key_is_named_with_its_value_and_what_is_allowed_there(key, v
 
 def test_an_unknown_key_at_the_top_is_named_with_its_value(edited):
     message = refused({}, edited(lambda tree: tree.update(colour="red")))
-    assert "'colour'" in message
-    assert "red" in message
-    assert "allowed: " in message
+    assert message.startswith("params.yaml: colour: 'red' is not allowed; allowed: a group of the keys data, ")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,7 @@ def test_an_unknown_key_at_the_top_is_named_with_its_value(edited):
     ],
 )
 def test_a_key_that_has_lost_its_group_is_told_where_it_belongs(key, value, place):
-    assert refused({f"digits.{key}": value}).endswith(f"it belongs to a group: digits.{place}")
+    assert refused({f"digits.{key}": value}).endswith(f"it belongs to a group: {place}")
 
 
 @pytest.mark.parametrize("key", ["training.lr", "model.budgets", "model.network", "partition.seeds", "data.source"])
@@ -200,11 +198,12 @@ def test_a_missing_group_is_named(edited, group):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trainings": {}}, "unknown key 'defaults.trainings'; allowed there: data, .*training"),
-        ({"training": {"round": 3}}, "unknown key 'defaults.training.round'; allowed there: rounds, "),
-        ({"fedmpq": {"lamda": 3}}, "unknown key 'defaults.fedmpq.lamda'; allowed there: .*lambda"),
-        ({"rounds": 3}, "defaults.rounds: 3 is not allowed"),
-        ({"training": None}, "defaults.training: None is not allowed; allowed: a group of keys"),
+        ({"trainings": {}}, r"unknown key 'defaults.trainings' \(value {}\); allowed there: data, .*training"),
+        ({"training": {"round": 3}}, r"unknown key 'defaults.training.round' \(value 3\); allowed there: rounds, "),
+        ({"fedmpq": {"lamda": 3}}, r"unknown key 'defaults.fedmpq.lamda' \(value 3\); allowed there: .*lambda"),
+        ({"rounds": 3}, r"unknown key 'defaults.rounds' \(value 3\); it belongs to a group: training.rounds"),
+        ({"training": None}, "defaults.training: None is not allowed; allowed: a group of the keys rounds"),
+        ({"training": {"lr": -1}}, "defaults.training.lr: -1 is not allowed; allowed: greater than 0$"),
     ],
 )
 def test_defaults_are_checked_also_where_no_experiment_merges_them(edited, change, said):
@@ -288,7 +287,7 @@ def test_settings_of_a_variant_are_checked_as_those_of_its_algorithm():
         (section(of=3), r"digits\.mine\.of: 3 is not allowed; "),
         (section(of=None), r"digits\.mine\.of: None is not allowed; "),
         (section(epsilon=2), r"digits\.mine\.epsilon: 2 is not allowed; allowed: .*1"),
-        (section(min_bits=3), r"digits\.mine\.min_bits: 3 is above the smallest budget; allowed: 1 to 2"),
+        (section(min_bits=3), r"digits\.mine\.min_bits: 3 is not allowed; allowed: 1 to 2, the smallest budget"),
         (section(lamda=2), r"unknown key 'digits\.mine\.lamda' \(value 2\); allowed there: .*lambda"),
         (
             {"digits.mine": {"of": "fp32", "lambda": 1}},
@@ -296,12 +295,18 @@ def test_settings_of_a_variant_are_checked_as_those_of_its_algorithm():
         ),
         ({"digits.mine": {"of": "fedmpq"}}, r"digits\.mine\.lambda is missing; digits\.mine\.epsilon is missing"),
         ({"digits.mine": {"of": "a:B", "quantizer": "x"}}, r"digits\.mine\.quantizer: 'x' is not allowed"),
-        ({"digits.mine": {"of": "a:B", "alpha": 1}}, r"digits\.mine\.alpha: every run has this"),
-        ({"digits.mine": {"of": "a:B", "seed": 1}}, r"digits\.mine\.seed: every run has this"),
+        (
+            {"digits.mine": {"of": "a:B", "alpha": 1}},
+            r"digits\.mine\.alpha: 1 is not allowed; allowed: another name; every run has this",
+        ),
+        (
+            {"digits.mine": {"of": "a:B", "seed": 1}},
+            r"digits\.mine\.seed: 1 is not allowed; allowed: another name; every run has this",
+        ),
         ({"digits.mine": {"lambda": 1}}, r"unknown key 'digits\.mine'"),
-        ({"digits.fp32": [1]}, r"digits\.fp32: \[1\] is not allowed; allowed: a group of the keys of, aggregation"),
-        ({"digits.algorithms": ["fp32"]}, r"digits\.algorithms: is a list at the top"),
-        ({"digits.algorithms": {}}, r"digits\.algorithms: is a list at the top"),
+        ({"digits.fp32": [1]}, r"digits\.fp32: \[1\] is not allowed; allowed: a group of keys"),
+        ({"digits.algorithms": ["fp32"]}, r"unknown key 'digits\.algorithms' \(value \['fp32'\]\)"),
+        ({"digits.algorithms": {}}, r"unknown key 'digits\.algorithms' \(value {}\)"),
     ],
 )
 def test_a_section_that_is_no_algorithm_is_refused_by_its_own_name(overrides, said):
@@ -310,12 +315,10 @@ def test_a_section_that_is_no_algorithm_is_refused_by_its_own_name(overrides, sa
 
 @pytest.mark.parametrize("name", ["digits-v1.1", "my digits", "-x", "2024", "Größe", 7])
 def test_names_that_dvc_cannot_use_are_refused(edited, name):
-    said = f"the name {name!r} is not allowed; allowed: letters, digits, - and _, a letter first"
-    assert (
-        refused({}, edited(lambda tree: tree["digits"].update({name: {"of": "fp32"}})))
-        == f"params.yaml: digits: {said}"
-    )
-    assert said in refused({}, edited(lambda tree: tree.update({name: tree["digits"]})))
+    said = f"{name}: {name!r} is not allowed; allowed: a name of letters, digits, - and _, a letter first"
+    path = edited(lambda tree: tree["digits"].update({name: {"of": "fp32"}}))
+    assert refused({}, path) == f"params.yaml: digits.{said}"
+    assert f"params.yaml: {said}" in refused({}, edited(lambda tree: tree.update({name: tree["digits"]})))
 
 
 def test_settings_of_ones_own_algorithm_are_its_own_business():
@@ -391,9 +394,9 @@ def test_alpha_labels_are_written_as_in_the_file():
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf"), -0.0])
 def test_an_alpha_that_is_no_concentration_is_refused(parameters, alpha):
-    for check in (check_alpha, parameters.alpha_label):
-        with pytest.raises(UserError, match=rf"^alpha: {alpha} is not allowed; allowed: a number above 0"):
-            check(alpha)
+    with pytest.raises(UserError, match=rf"^alpha: {alpha} is not allowed; allowed: a number above 0"):
+        parameters.alpha_label(alpha)
+    assert "alphas.0: " in refused({"alphas": [alpha]})
 
 
 def test_unknown_names_are_refused_with_those_there_are(parameters):

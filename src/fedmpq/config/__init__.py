@@ -2,7 +2,7 @@
 
 from fedmpq.config.algorithms import ALGORITHM_NAMES, MAX_BITS, AlgorithmSettings, FedMPQSettings, QuantizedSettings
 from fedmpq.config.experiment import GROUPS, DataSettings, Experiment, TrainingSettings
-from fedmpq.config.parameters import Execution, Parameters, check_alpha, load_parameters, parse_overrides
+from fedmpq.config.parameters import Execution, Parameters, load_parameters, parse_overrides
 from fedmpq.config.tune import Dimension, Tune
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "QuantizedSettings",
     "TrainingSettings",
     "Tune",
-    "check_alpha",
     "load_parameters",
     "parse_overrides",
 ]

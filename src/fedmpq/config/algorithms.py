@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-from fedmpq.config.settings import Settings
+from fedmpq.config.settings import Settings, fault
 
 MAX_BITS = 8
 RUN = ("algorithm", "alpha", "seed")
@@ -49,8 +49,9 @@ class OwnSettings(AlgorithmSettings):
 
     @model_validator(mode="after")
     def _recorded_as_its_own(self) -> "OwnSettings":
-        if taken := [name for name in RUN if name in self.model_extra]:
-            raise ValueError(f"{taken[0]}: every run has this; allowed: another name for what the algorithm has")
+        for name in RUN:
+            if name in self.model_extra:
+                raise fault(name, self.model_extra[name], "another name; every run has this one")
         return self
 
 
@@ -68,23 +69,13 @@ TYPES: dict[str, type[AlgorithmSettings]] = {
 ALGORITHM_NAMES = tuple(TYPES)
 
 
-def settings_type(of: str) -> type[AlgorithmSettings] | None:
-    """The type of the settings of the algorithm `of`; None if there is no such algorithm."""
-    return OwnSettings if ":" in of else TYPES.get(of)
+def _typed(section: dict[str, Any]) -> AlgorithmSettings:
+    of = section["of"]
+    kind = OwnSettings if ":" in str(of) else TYPES.get(str(of))
+    if kind is None:
+        raise fault("of", of, f"{', '.join(ALGORITHM_NAMES)}, or package.module:Class of your own")
+    return kind.model_validate(section)
 
 
-def _tag(section: Any) -> str:
-    of = section["of"] if isinstance(section, dict) else section.of
-    return settings_type(of).__name__
-
-
-Section = Annotated[
-    Annotated[AlgorithmSettings, Tag("AlgorithmSettings")]
-    | Annotated[QuantizedSettings, Tag("QuantizedSettings")]
-    | Annotated[FedMPQSettings, Tag("FedMPQSettings")]
-    | Annotated[OwnSettings, Tag("OwnSettings")],
-    Discriminator(_tag),
-]
+Section = SerializeAsAny[Annotated[AlgorithmSettings, BeforeValidator(_typed)]]
 """Settings of the type that `of` says."""
-TAGS = {kind.__name__: kind for kind in (AlgorithmSettings, QuantizedSettings, FedMPQSettings, OwnSettings)}
-"""The types of settings by the names that stand in pydantic's path to a fault."""

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from fedmpq.config.algorithms import (
     ALGORITHM_NAMES,
@@ -12,10 +13,12 @@ from fedmpq.config.algorithms import (
     FedMPQSettings,
     Quantizer,
     Section,
-    settings_type,
 )
-from fedmpq.config.settings import Positive, Settings, check_name
+from fedmpq.config.settings import Name, Positive, Settings, fault
 from fedmpq.errors import UserError
+
+UNWRITTEN = "*"
+"""Where pydantic has the algorithms of an experiment: no key of params.yaml."""
 
 
 class DataSettings(Settings):
@@ -56,7 +59,7 @@ class PartitionSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> "PartitionSettings":
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} has a seed twice; allowed: different seeds")
+            raise fault("seeds", self.seeds, "different seeds")
         return self
 
 
@@ -127,42 +130,35 @@ class Experiment(Settings):
     model: ModelSettings
     training: TrainingSettings
     participation: ParticipationSettings
-    algorithms: dict[str, Section]
+    algorithms: Annotated[dict[Name, Section], Field(alias=UNWRITTEN)]
     """By name. In params.yaml they stand beside the groups."""
 
     @model_validator(mode="before")
     @classmethod
-    def _gathered(cls, tree: Any) -> Any:
-        """Take as algorithms all sections that are no groups; what is none stays where it is, an unknown key."""
+    def _known(cls, tree: Any) -> Any:
+        """Take as algorithms all sections that are called as one or have an `of`."""
         if not isinstance(tree, dict):
-            return tree
-        groups, found = {}, {}
+            raise PydanticCustomError("group", f"a group of the keys {', '.join(PLACES)}")
+        algorithms = {}
         for name, section in tree.items():
-            if name not in GROUPS and (of := _algorithm(name, section)):
-                check_name(name)
-                found[name] = {"of": of, **section}
-            elif section is not None:
-                groups[name] = section
-        if "algorithms" in groups:
-            raise ValueError("algorithms: is a list at the top; in an experiment each algorithm has its own section")
-        return {**groups, "algorithms": found}
+            if isinstance(section, dict) and (name in ALGORITHM_NAMES or "of" in section):
+                algorithms[name] = {"of": name, **section}
+            elif name not in PLACES:
+                raise fault(name, section, _place(name), "unknown")
+            elif name in ALGORITHM_NAMES and section is not None:
+                raise fault(name, section, "a group of keys")
+        return {**{name: tree[name] for name in GROUPS if name in tree}, UNWRITTEN: algorithms}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         clients, budgets, answers = self.partition.clients, self.model.budgets, self.participation.min_answers
         if len(budgets) != clients:
-            raise ValueError(
-                f"model.budgets: {len(budgets)} numbers are given; allowed: one for each of the {clients} clients"
-            )
+            raise fault("model.budgets", budgets, f"one number for each of the {clients} clients")
         if answers > self.asked:
-            raise ValueError(
-                f"participation.min_answers: {answers} is not allowed; allowed: 1 to {self.asked}, those asked"
-            )
+            raise fault("participation.min_answers", answers, f"1 to {self.asked}, those asked")
         for name, settings in self.algorithms.items():
             if isinstance(settings, FedMPQSettings) and settings.min_bits > min(budgets):
-                raise ValueError(
-                    f"{name}.min_bits: {settings.min_bits} is above the smallest budget; allowed: 1 to {min(budgets):g}"
-                )
+                raise fault(f"{name}.min_bits", settings.min_bits, f"1 to {min(budgets):g}, the smallest budget")
         return self
 
     @property
@@ -190,8 +186,7 @@ class Experiment(Settings):
     def tree(self) -> dict[str, Any]:
         """The section as params.yaml has it."""
         tree = self.model_dump(by_alias=True)
-        algorithms = tree.pop("algorithms")
-        return {**tree, **algorithms}
+        return tree | tree.pop(UNWRITTEN)
 
     def flat(self, algorithm: str) -> dict[str, Any]:
         """What determines a run by `algorithm`, but for the seed, by dotted key; of the algorithm's own, by its key."""
@@ -203,21 +198,14 @@ class Experiment(Settings):
         return shared | {"model.quantizer": quantizer} | own
 
 
-def _algorithm(name: str, section: Any) -> str | None:
-    """What algorithm `section` is of; None: it is no section of one."""
-    if not isinstance(section, dict):
-        if section is not None and name in ALGORITHM_NAMES:
-            keys = (field.alias or key for key, field in settings_type(name).model_fields.items())
-            raise ValueError(f"{name}: {section!r} is not allowed; allowed: a group of the keys {', '.join(keys)}")
-        return None
-    of = section.get("of", name)
-    if isinstance(of, str) and settings_type(of):
-        return of
-    if "of" in section:
-        raise ValueError(f"{name}.of: {of!r} is not allowed; allowed: {', '.join(ALGORITHM_NAMES)},"
-                         " or package.module:Class of your own")  # fmt: skip
-    return None
-
-
 GROUPS = {name: field.annotation for name, field in Experiment.model_fields.items() if name != "algorithms"}
 """The groups of an experiment that all algorithms share, and their types."""
+PLACES = (*GROUPS, *ALGORITHM_NAMES)
+
+
+def _place(key: str) -> str:
+    """Where a key that is no group and no algorithm belongs."""
+    for group, kind in GROUPS.items():
+        if key in kind.model_fields:
+            return f"it belongs to a group: {group}.{key}"
+    return f"allowed there: {', '.join(PLACES)}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedmpq.config.settings import Positive, Settings
+from fedmpq.config.settings import Positive, Settings, fault
 
 
 class Dimension(Settings):
@@ -23,20 +23,18 @@ class Dimension(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Dimension":
-        own, given = ["choices"] if self.kind == "categorical" else ["low", "high", "log"], self.model_fields_set
-        if foreign := sorted(given - {"kind", *own}):
-            raise ValueError(f"{foreign[0]}: not allowed where kind is {self.kind}; allowed: {', '.join(own)}")
-        if lacking := [name for name in own if name not in given and name != "log"]:
-            raise ValueError(f"{lacking[0]} is missing; allowed: a value")
+        own = ["choices"] if self.kind == "categorical" else ["low", "high", "log"]
+        for name in self.model_fields_set - {"kind", *own}:
+            raise fault(name, getattr(self, name), f"{', '.join(own)}, where kind is {self.kind}")
         if self.kind == "categorical":
             if len(set(map(repr, self.choices))) < max(2, len(self.choices)):
-                raise ValueError(f"choices: {self.choices} is not allowed; allowed: two or more different values")
-        elif self.low >= self.high:
-            raise ValueError(f"low: {self.low:g} is not below high, {self.high:g}; allowed: a low below high")
+                raise fault("choices", self.choices, "two or more different values")
+        elif not self.low < self.high:
+            raise fault("low", self.low, f"a number below high, {self.high:g}")
         elif self.log and self.low <= 0:
-            raise ValueError(f"low: {self.low:g} is not allowed with log; allowed: a number above 0")
+            raise fault("low", self.low, "a number above 0, with log")
         elif self.kind == "int" and not (self.low.is_integer() and self.high.is_integer()):
-            raise ValueError(f"low: {self.low:g}, high: {self.high:g}: allowed: whole numbers, for kind is int")
+            raise fault("low", self.low, "whole numbers, as is high, where kind is int")
         return self
 
     @property

@@ -14,13 +14,16 @@ from typing import Any
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial
 
-from fedmpq.config import Execution
+from fedmpq.config import Execution, Experiment
+from fedmpq.data.arrays import Dataset
+from fedmpq.data.dirichlet import draw_partition, training_samples, validation_split
 from fedmpq.engine import processes
+from fedmpq.engine.hardware import resolve_device, resolve_precision
 from fedmpq.errors import UserError
 from fedmpq.federated.setup import Setup
 from fedmpq.tuning.space import Space
 from fedmpq.tuning.study import REASON, ROUNDS, SUMMARY, VALUES, Study
-from fedmpq.tuning.trial import build_setup, run, summarize
+from fedmpq.tuning.trial import run, summarize
 
 FAILURES = 3
 """If the first so many trials all fail, the fault is not in their values."""
@@ -38,31 +41,46 @@ class Objective:
     execution: Execution
 
     def setups(self, values: dict[str, Any]) -> list[Setup]:
-        """The runs of a trial of `values` (by dotted key), one for each seed; see `build_setup`."""
-        experiment, where = self.space.experiment(values), (self.data, self.execution.device)
-        return [build_setup(experiment, self.space.tune, seed, *where) for seed in experiment.partition.seeds]
+        """The runs of a trial of `values` (by dotted key), one for each seed, measured on images that none trains on.
+
+        Raises:
+            UserError: the data are missing or damaged, or cannot be divided so.
+        """
+        experiment = self.space.experiment(values)
+        return [self._setup(experiment, seed) for seed in experiment.partition.seeds]
+
+    def _setup(self, experiment: Experiment, seed: int) -> Setup:
+        tune, labels = self.space.tune, Dataset.load(self.data).train_labels
+        used = training_samples(labels, experiment.data.train_samples, seed)
+        trained, held_out = validation_split(labels[used], experiment.data.validation, seed)
+        rules = experiment.partition.model_dump(include={"clients", "min_samples", "max_redraws"})
+        partition = draw_partition(labels, alpha=tune.alpha, seed=seed, samples=used[trained], **rules)
+        device = resolve_device(self.execution.device)
+        precision = resolve_precision(experiment.training.precision, device)
+        return Setup(experiment, tune.algorithm, seed, self.data, partition, device, precision, used[held_out])
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """Train, and leave with the trial what was measured, or why it failed."""
-        values = self.space.suggest(trial)
+        values, space = self.space.suggest(trial), self.space
         trial.set_user_attr(VALUES, values)
-        rows, summary, last = [], {}, self.space.base.training.rounds
+        rows, summary = [], {}
         try:
             for row in run(self.setups(values), self.execution):
                 rows.append(row)
-                summary = summarize(rows, self.space.tune.final_rounds)
-                if not self.space.two:
+                summary = summarize(rows, space.tune.final_rounds)
+                if not space.two:
                     trial.report(summary["accuracy"], len(rows))  # What counts in the end: a single round is noise.
-                    if len(rows) < last and trial.should_prune():
+                    if len(rows) < space.base.training.rounds and trial.should_prune():
                         raise TrialPruned
+        except TrialPruned:
+            raise
         except Exception as error:
-            if not isinstance(error, TrialPruned):
-                trial.set_user_attr(REASON, explain(error))
+            trial.set_user_attr(REASON, explain(error))
             raise
         finally:
             trial.set_user_attr(ROUNDS, rows)
             trial.set_user_attr(SUMMARY, summary)
-        return (summary["accuracy"], summary["uplink_bytes"])[: 1 + self.space.two]
+        return (summary["accuracy"], summary["uplink_bytes"])[: 1 + space.two]
 
 
 def explain(error: Exception) -> str:
@@ -102,7 +120,8 @@ def search(study: Study, objective: Objective, ended: Callable[[FrozenTrial], No
 def _search_in_processes(study: Study, objective: Objective, check: Callable[[], None]) -> None:
     """Let several processes work at the file of the study, a ticket for each trial, until none is left."""
     tickets, count = processes.CONTEXT.Semaphore(study.left), min(study.space.tune.workers, study.left)
-    started = running = [processes.start(_work, objective, study.path, tickets) for _ in range(count)]
+    alone = replace(objective, execution=objective.execution.model_copy(update={"executor": "sequential"}))
+    started = running = [processes.start(_work, alone, study.path, tickets) for _ in range(count)]
     try:
         while running:
             wait([process.sentinel for process in running], POLL_SECONDS)
@@ -118,9 +137,8 @@ def _work(objective: Objective, path: Path, tickets: Semaphore) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     study = Study(path, objective.space).optuna
-    alone = replace(objective, execution=objective.execution.model_copy(update={"executor": "sequential"}))
     while tickets.acquire(block=False):
-        study.optimize(alone, n_trials=1, catch=Exception)
+        study.optimize(objective, n_trials=1, catch=Exception)
 
 
 def _end_with_parent() -> None:

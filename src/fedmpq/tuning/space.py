@@ -2,22 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.config import Dimension, Experiment, Parameters
+from fedmpq.config import GROUPS, Dimension, Experiment, Parameters
 from fedmpq.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 PREPARED = {"data.source", "data.image_column", "data.label_column", "data.image_size"}
-"""Neither searched nor overridden: the arrays are prepared once."""
-COMPARED = {
-    "data.train_samples",
-    "data.test_samples",
-    "partition.clients",
-    "model.budgets",
-    "training.rounds",
-    "training.evaluate_quantized",
-}
+"""Not searched: the arrays are prepared once."""
+COMPARED = {"data.train_samples", "data.test_samples", "data.validation", "partition.clients", "partition.seeds"}
+COMPARED |= {"model.budgets", "training.rounds", "training.evaluate_quantized"}
 """Not searched: they decide what trials are measured on, or how trials compare round by round."""
 DIGITS = 4
 """Significant digits of a proposed float: what is tried is what is written."""
@@ -26,8 +20,13 @@ DIGITS = 4
 class Space:
     """The search of one experiment, checked as a whole before anything runs."""
 
-    def __init__(self, parameters: Parameters, name: str | None = None):
+    def __init__(self, parameters: Parameters, name: str | None = None, overrides: dict[str, Any] | None = None):
         """Check that every value of the search is allowed in the experiment `name` (None: the one that `tune` names).
+
+        Args:
+            parameters: of params.yaml.
+            name: the experiment that is tuned.
+            overrides: values by dotted key within it, besides those that section `tune` has.
 
         Raises:
             UserError: there is no section `tune`; or something in it is unknown, or out of range in that experiment.
@@ -36,11 +35,9 @@ class Space:
             raise UserError("params.yaml has no section 'tune'; see the README for its layout")
         self.parameters, self.tune, self.search = parameters, parameters.tune, parameters.tune.search
         self.name = name or self.tune.experiment
-        for experiment, overrides in self.tune.overrides.items():
+        for experiment in self.tune.overrides:
             parameters.experiment(experiment)
-            if refused := PREPARED & overrides.keys():
-                raise UserError(f"tune.overrides.{experiment}: {min(refused)} is not allowed; allowed: all other keys")
-        self.shortened = self.tune.overrides.get(self.name, {})
+        self.overrides = {**self.tune.overrides.get(self.name, {}), **(overrides or {})}
         self.base = self._tried({}, f"tune.overrides.{self.name}")
         allowed = [key for key in self.present if key not in PREPARED | COMPARED]
         for key, dimension in self.search.items():
@@ -57,21 +54,20 @@ class Space:
     @property
     def present(self) -> dict[str, Any]:
         """What determines a training of the shortened experiment, by dotted key."""
-        name, present = self.tune.algorithm, self.base.flat(self.tune.algorithm)
+        tree, name = self.base.tree(), self.tune.algorithm
         if self.base.algorithm(name).quantizer:
-            present["quantizer"] = present.pop("model.quantizer")
-        return {key if "." in key else f"{name}.{key}": value for key, value in present.items()}
+            del tree["model"]["quantizer"]  # not in force
+        return {f"{group}.{key}": value for group in (*GROUPS, name) for key, value in tree[group].items()}
 
     @property
     def fixed(self) -> dict[str, Any]:
         """What determines the value of a trial besides what is searched."""
         settings = {name: getattr(self.tune, name) for name in ("algorithm", "alpha", "objective", "final_rounds")}
-        partition = {"data.validation": self.base.data.validation, "partition.seeds": self.base.partition.seeds}
-        return settings | {key: value for key, value in self.present.items() if key not in self.search} | partition
+        return settings | {key: value for key, value in self.present.items() if key not in self.search}
 
     def experiment(self, values: dict[str, Any]) -> Experiment:
         """The experiment that a trial of `values` (by dotted key) trains."""
-        return self.parameters.varied(self.name, {**self.shortened, **values})
+        return self.parameters.varied(self.name, {**self.overrides, **values})
 
     def suggest(self, trial: "Trial") -> dict[str, Any]:
         """Values that `trial` proposes, by dotted key; floats rounded to 4 significant digits, within their range."""

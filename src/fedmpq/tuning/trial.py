@@ -3,18 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedmpq.config import Execution, Experiment, Tune
-from fedmpq.data.arrays import Dataset
-from fedmpq.data.dirichlet import draw_partition, training_samples, validation_split
+from fedmpq.config import Execution
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.hardware import resolve_device, resolve_precision
+from fedmpq.engine.history import FULL_PRECISION
 from fedmpq.errors import UserError
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.messages import Bits, Kind, RejectedMessage, decode
@@ -25,25 +22,6 @@ from fedmpq.quantization.codes import FULL_RANGE
 from fedmpq.quantization.sparsity import top_plane_share
 
 Row = dict[str, float]
-FULL_PRECISION = 32
-
-
-def build_setup(experiment: Experiment, tune: Tune, seed: int, data: Path, device: str) -> Setup:
-    """A run that trains on images of `data` (prepared arrays) and is measured on those held out for validation.
-
-    Raises:
-        UserError: the data are missing or damaged, or cannot be divided so.
-    """
-    labels, settings = Dataset.load(data).train_labels, experiment.partition
-    used = training_samples(labels, experiment.data.train_samples, seed)
-    trained, held_out = validation_split(labels[used], experiment.data.validation, seed)
-    least, redraws = settings.min_samples, settings.max_redraws
-    partition = draw_partition(
-        labels, settings.clients, tune.alpha, seed, min_samples=least, max_redraws=redraws, samples=used[trained]
-    )
-    where = resolve_device(device)
-    precision = resolve_precision(experiment.training.precision, where)
-    return Setup(experiment, tune.algorithm, seed, data, partition, where, precision, held_out=used[held_out])
 
 
 def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
@@ -65,17 +43,16 @@ def run(setups: Sequence[Setup], execution: Execution) -> Iterator[Row]:
 
 
 def _rounds(setup: Setup, executor: Executor) -> Iterator[Row]:
-    """What is measured in each round of one seed."""
-    layout, count = Layout.of(setup.build_model()[0]), setup.experiment.partition.clients
-    planes = TopPlanes(executor, layout)
+    planes = TopPlanes(executor, setup.build_model()[1])
+    sizes, count = planes.layout.sizes, setup.experiment.partition.clients
     for record in Federation(setup, planes).rounds():
         if not math.isfinite(record.loss):
             raise UserError(f"the validation loss is {record.loss} in round {record.round}")
         yield {
             "accuracy": record.accuracy,
             "loss": record.loss,
-            "bits_given": _average([client.given for client in record.clients], layout.sizes),
-            "bits_left": _average([client.left for client in record.clients], layout.sizes),
+            "bits_given": _average([client.given for client in record.clients], sizes),
+            "bits_left": _average([client.left for client in record.clients], sizes),
             "top_plane": planes.take(),
             "uplink_bytes": record.exchange.uplink_bytes / count,
             "downlink_bytes": record.exchange.downlink_bytes / count,
