@@ -3,8 +3,9 @@
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,20 @@ from fedmpq.errors import UserError
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}
 """The experiments whose speed the paper compares."""
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
+
+
+class Difference(NamedTuple):
+    """Final accuracy of one algorithm minus another's at the same seeds, in points."""
+
+    mean: float
+    std: float | None
+    """Standard deviation over the seeds; None with one seed."""
+
+    def __str__(self) -> str:
+        if self.std is None:
+            return f"{self.mean:+.1f} points"
+        noise = ", within seed noise" if abs(self.mean) <= self.std else ""
+        return f"{self.mean:+.1f} ± {self.std:.1f} points{noise}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,14 @@ class Cell:
     def curve(self, column: str) -> pd.DataFrame:
         """Mean, lowest and highest of `column` over the seeds, one row a round."""
         return self.rounds.groupby("round")[column].agg(["mean", "min", "max"])
+
+    def minus(self, other: "Cell") -> Difference | None:
+        """How far above `other` it ends; None if they have no seed in common."""
+        ends = [pd.Series(cell.run["final_accuracy"]).filter(like="seed-") for cell in (self, other)]
+        points = 100 * (ends[0] - ends[1]).dropna()
+        if points.empty:
+            return None
+        return Difference(round(points.mean(), 2), round(points.std(), 2) if len(points) > 1 else None)
 
     @cached_property
     def last_bits(self) -> pd.DataFrame:
@@ -104,7 +127,8 @@ class Results:
     @property
     def hardware(self) -> list[str]:
         """One line for each machine that worked on the results."""
-        return list(dict.fromkeys(_machine(cell.run["hardware"]) for cell in self.cells.values()))
+        line = "{processor}, {cores} cores, {device}, {precision}"
+        return list(dict.fromkeys(line.format_map(cell.run["hardware"]) for cell in self.cells.values()))
 
 
 def shown(algorithm: str) -> str:
@@ -112,10 +136,10 @@ def shown(algorithm: str) -> str:
     return NAMES.get(algorithm, algorithm)
 
 
-def counts(partition: pd.DataFrame, seed: int | None = None) -> np.ndarray:
-    """Images of each client (row) and label (column) for `seed`, by default the first one."""
-    rows = partition[partition["seed"] == (partition["seed"].min() if seed is None else seed)]
-    return rows.sort_values("client").filter(regex="^label_").to_numpy()
+def counts(partition: pd.DataFrame) -> np.ndarray:
+    """Images of each client (row) and label (column) for the first seed."""
+    first = partition[partition["seed"] == partition["seed"].min()]
+    return first.sort_values("client").filter(like="label_").to_numpy()
 
 
 def load(root: Path, parameters: Parameters, experiment: str) -> Results:
@@ -130,28 +154,25 @@ def load(root: Path, parameters: Parameters, experiment: str) -> Results:
             f"results/{experiment} holds no results yet; put it under `experiments` in params.yaml and run `dvc repro`"
         )
     other = COMPARED.get(results.settings.data.source)
-    compared = _read(root, parameters, other) if other in parameters.sections else None
-    return replace(results, compared=compared if compared and compared.cells else None)
+    return replace(results, compared=_read(root, parameters, other)) if other in parameters.sections else results
 
 
 def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
     cells = {}
-    for alpha in parameters.alphas:
-        for name in parameters.algorithms:
-            folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
-            if any((folder / file).exists() for file in FILES):
-                cells[name, alpha] = _read_cell(folder, name, alpha)
-    paths = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
-    tables = {float(path.parent.name.removeprefix("alpha-")): path for path in paths}
-    partitions = {alpha: read_table(tables[alpha], COUNTS) for alpha in sorted(tables)}
+    for alpha, name in product(parameters.alphas, parameters.algorithms):
+        folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
+        if any((folder / file).exists() for file in FILES):
+            cells[name, alpha] = _read_cell(folder, name, alpha)
+    tables = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
+    partitions = {float(path.parent.name.removeprefix("alpha-")): read_table(path, COUNTS) for path in tables}
     return Results(
-        experiment=experiment,
-        settings=parameters.experiment(experiment),
-        algorithms=parameters.algorithms,
-        alphas=parameters.alphas,
-        cells=cells,
-        partitions=partitions,
-        classes=_classes(root / "data/prepared" / experiment / "meta.json"),
+        experiment,
+        parameters.experiment(experiment),
+        parameters.algorithms,
+        parameters.alphas,
+        cells,
+        dict(sorted(partitions.items())),
+        _classes(root / "data/prepared" / experiment / "meta.json"),
     )
 
 
@@ -174,9 +195,3 @@ def _classes(meta: Path) -> list[str]:
         return list(map(str, json.loads(meta.read_text())["classes"]))
     except (ValueError, KeyError, TypeError) as error:
         raise broken(meta, "it has no list of classes") from error
-
-
-def _machine(hardware: dict[str, Any]) -> str:
-    cores = hardware.get("cores")
-    parts = [hardware.get("processor", "unknown processor"), cores and f"{cores} core{'s' * (cores != 1)}"]
-    return ", ".join(map(str, filter(None, [*parts, hardware.get("device"), hardware.get("precision")])))

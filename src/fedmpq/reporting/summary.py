@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from fedmpq.engine.history import FINAL_ROUNDS
-from fedmpq.reporting.comparisons import difference
 from fedmpq.reporting.results import Cell, Results, shown
 
 
@@ -33,7 +32,7 @@ def summarize(results: Results) -> dict[str, Any]:
 def _row(results: Results, cell: Cell) -> dict[str, Any]:
     run, traffic = cell.run, cell.run["bytes_per_client_and_round"]
     fp32 = results.cells.get(("fp32", cell.alpha))
-    gap = difference(cell, fp32) if fp32 and fp32 is not cell else None
+    gap = cell.minus(fp32) if fp32 and fp32 is not cell else None
     last = cell.rounds["round"] > run["rounds"] - FINAL_ROUNDS
     on_devices = cell.rounds.get("device_accuracy")
     return {
