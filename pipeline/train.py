@@ -110,7 +110,7 @@ def train(cell: "Cell", parameters: Parameters, out: Path) -> None:
         with run.lock():
             train_seed(run, parameters, later)
     write_results(cell, [run.history for run in runs], parameters.execution, out)
-    from fedmpq.reporting.heatmap import bits_heat_map
+    from fedmpq.reporting.figures import bits_heat_map
 
     seal(command.ROOT, out, bits_heat_map)
     for run in runs:
