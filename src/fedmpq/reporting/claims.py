@@ -1,4 +1,4 @@
-"""What the paper claims: each claim a function from results to what was found and whether it holds."""
+"""What the paper claims: each claim a function, whose docstring says it, from results to what was found."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -30,14 +30,14 @@ class NotRun(Exception):
 Finding = tuple[bool, str, dict[str, Any]]
 """Whether a claim holds, what was found, and the numbers."""
 Check = Callable[[Results], Finding]
-CLAIMS: list[tuple[str, str, Check]] = []
+CLAIMS: list[tuple[Check, str]] = []
 
 
-def claim(text: str, source: str) -> Callable[[Check], Check]:
-    """Register a function as the check of the claim that says `text`."""
+def claim(source: str) -> Callable[[Check], Check]:
+    """Register a function as the check of the claim that its docstring says and `source` makes."""
 
     def register(check: Check) -> Check:
-        CLAIMS.append((text, source, check))
+        CLAIMS.append((check, source))
         return check
 
     return register
@@ -46,20 +46,21 @@ def claim(text: str, source: str) -> Callable[[Check], Check]:
 def evaluate(results: Results) -> list[dict[str, Any]]:
     """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
     entries = []
-    for text, source, check in CLAIMS:
+    for check, source in CLAIMS:
         try:
             holds, found, numbers = check(results)
             found += _setting(results, trained=check is not classes_per_client)
         except NotRun as missing:
             holds, found, numbers = None, str(missing), {}
+        text = " ".join(check.__doc__.split()).removesuffix(".")
         entry = {"name": check.__name__, "claim": text, "source": source, "found": found}
         entries.append(entry | {"verdict": VERDICTS[holds], "numbers": numbers})
     return entries
 
 
-@claim("At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all", "supplement 1")
+@claim("supplement 1")
 def classes_per_client(results: Results) -> Finding:
-    """Median over clients and seeds of the classes that a client holds."""
+    """At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all."""
     if not {0.1, 5} <= results.partitions.keys():
         raise NotRun("Needs the partitions at alpha 0.1 and 5: run `dvc repro`.")
     tables = [results.partitions[alpha].filter(like="label_").to_numpy() for alpha in (0.1, 5)]
@@ -73,12 +74,12 @@ def classes_per_client(results: Results) -> Finding:
         f" {100 * ALMOST_ALL:g} % of the classes."
     )
     numbers = {"alpha 0.1": few, "alpha 5": many, "present at 0.1": present[0], "present at 5": present[1]}
-    return (2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes})
+    return 2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes}
 
 
-@claim("First and last layer end at 8 bits whatever the budget (2, 4, 6)", "supplement 2")
+@claim("supplement 2")
 def first_and_last_layer(results: Results) -> Finding:
-    """Bits given to the first and the last layer in the last round, the fewest over clients and seeds."""
+    """First and last layer end at 8 bits whatever the budget (2, 4, 6)."""
     numbers = {}
     for alpha in _needed(results, "fedmpq"):
         bits = results.cells["fedmpq", alpha].last_bits
@@ -89,12 +90,12 @@ def first_and_last_layer(results: Results) -> Finding:
         raise NotRun("Needs clients of budget 2, 4 or 6.")
     others = [f"{first} and {last} at {where}" for where, (first, last) in numbers.items() if (first, last) != (8, 8)]
     found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
-    return (not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers)
+    return not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers
 
 
-@claim("Low bit-widths gather just before the fully connected layer", "supplement 2")
+@claim("supplement 2")
 def low_bits_before_the_end(results: Results) -> Finding:
-    """Where the layers of the fewest bits of a client of budget 4 stand, in the last round."""
+    """Low bit-widths gather just before the fully connected layer."""
     numbers, found = {}, {}
     for alpha in _needed(results, "fedmpq"):
         bits = results.cells["fedmpq", alpha].client_bits(4).set_index("layer")["bits_given"]
@@ -108,12 +109,12 @@ def low_bits_before_the_end(results: Results) -> Finding:
     if not numbers:
         raise NotRun("Needs a client of budget 4, and several layers.")
     holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
-    return (holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers)
+    return holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers
 
 
-@claim("AQFL converges fast: early on it is ahead of FedMPQ", "supplement 4")
+@claim("supplement 4")
 def aqfl_starts_fast(results: Results) -> Finding:
-    """Mean accuracy over the first fifth of the rounds, AQFL against FedMPQ."""
+    """AQFL converges fast: early on it is ahead of FedMPQ."""
     numbers, found, ahead = {}, [], []
     for alpha in _needed(results, "aqfl", "fedmpq"):
         cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
@@ -125,76 +126,99 @@ def aqfl_starts_fast(results: Results) -> Finding:
             f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
             f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
         )
-    text = f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}."
-    return (all(ahead), text, numbers)
+    return all(ahead), f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers
 
 
-def _early(cell: Cell) -> float:
-    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
-
-
-@claim("AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on Tiny-ImageNet)",
-       "supplement 4, paper")  # fmt: skip
+@claim("supplement 4, paper")
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
-    """Difference of the final accuracies at every alpha."""
+    """AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on
+    Tiny-ImageNet).
+    """  # noqa: D205
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
     points, found, numbers = _compare(results, "fedmpq", "aqfl")
-    return (min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper})
+    return min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper}
 
 
-@claim("FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0", "supplement 4")
+@claim("supplement 4")
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
-    """Difference of the final accuracies, at most CLOSE points either way."""
+    """FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0."""
     points, found, numbers = _compare(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
-    found = f"{found}; close is within {CLOSE} points.{_lacking(results)}"
-    return (max(map(abs, points)) <= CLOSE, found, numbers)
+    return max(map(abs, points)) <= CLOSE, f"{found}; close is within {CLOSE} points.{_lacking(results)}", numbers
 
 
-@claim("FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)", "supplement 4")
+@claim("supplement 4")
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
-    """Rounds in which either reaches 90 % of FPQ8's final accuracy."""
+    """FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)."""
     found = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
     text = _by_alpha({alpha: f"FedMPQ {_round(a)}, FPQ8 {_round(b)}" for alpha, (a, b, _) in found.items()})
     numbers = {f"alpha {alpha:g}": {"fedmpq": a, "fpq8": b} for alpha, (a, b, _) in found.items()}
     holds = all(late > 0 for *_, late in found.values())
-    return (holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers)
+    return holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers
 
 
-@claim("FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100", "supplement 4")
+@claim("supplement 4")
 def trails_less_on_cifar10(results: Results) -> Finding:
-    """Rounds that FedMPQ needs more than FPQ8, averaged over the alphas that both data sets have."""
-    alphas = results.common_alphas("fedmpq", "fpq8")
-    others = results.compared.common_alphas("fedmpq", "fpq8") if results.compared else []
-    shared = [alpha for alpha in alphas if alpha in others]
-    if not shared:
-        both = "CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`"
-        raise NotRun(f"Needs FedMPQ and FPQ8 at the same alpha on {both}.")
-    sides = {side.settings.data.source: _delays(side, shared) for side in (results, results.compared)}
-    gaps = {data: fmean(delay for *_, delay in delays.values()) for data, delays in sides.items()}
+    """FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100."""
+    both = [side.common_alphas("fedmpq", "fpq8") for side in (results, results.compared) if side]
+    alphas = [alpha for alpha in both[0] if alpha in both[-1]]
+    if len(both) < 2 or not alphas:
+        needed = "FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100"
+        raise NotRun(f"Needs {needed}: add both to `experiments` and run `dvc repro`.")
+    delays = {side.settings.data.source: _delays(side, alphas) for side in (results, results.compared)}
+    gaps = {data: fmean(delay for *_, delay in found.values()) for data, found in delays.items()}
     found = (
-        f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_either(shared, 'and')},"
+        f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_listed(alphas, 'and')},"
         f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
     )
-    return (gaps["cifar10"] < gaps["cifar100"], found, gaps)
+    return gaps["cifar10"] < gaps["cifar100"], found, gaps
 
 
-@claim("On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds", "supplement 4")
+@claim("supplement 4")
 def lags_on_tiny_imagenet(results: Results) -> Finding:
-    """Difference of the final accuracies at every alpha."""
+    """On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds."""
     if results.settings.data.source != "tiny-imagenet":
         raise NotRun("Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.")
     points, found, numbers = _compare(results, "fedmpq", "fpq8")
-    return (max(points) < 0, f"{found}.", numbers)
+    return max(points) < 0, f"{found}.", numbers
 
 
-@claim("Pruning-growing gains about 10 points over pruning alone", "paper")
+@claim("paper")
 def growing_gains(results: Results) -> Finding:
-    """Final accuracy of FedMPQ minus FedMPQ without growing, on average over the alphas."""
+    """Pruning-growing gains about 10 points over pruning alone."""
     points, found, numbers = _compare(results, "fedmpq", "pruning")
     mean = fmean(points)
     found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
-    return (mean >= GAIN, found, numbers | {"mean": round(mean, 2)})
+    return mean >= GAIN, found, numbers | {"mean": round(mean, 2)}
+
+
+def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -> list[float]:
+    """The alphas (`among` these, if any are named) at which all of `algorithms` have results, one at least."""
+    alphas = [alpha for alpha in results.common_alphas(*algorithms) if not among or alpha in among]
+    if not alphas:
+        where = f" at alpha {_listed(among)}" if among else ""
+        additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
+        if among and not set(among) & set(results.alphas):
+            additions.append(f"{_listed(among)} to `alphas`")
+        todo = f"add {' and '.join(additions)} and " if additions else ""
+        raise NotRun(f"Needs {' and '.join(map(shown, algorithms))}{where}: {todo}run `dvc repro`.")
+    return alphas
+
+
+def _compare(
+    results: Results, first: str, second: str, among: tuple[float, ...] = ()
+) -> tuple[list[float], str, dict[str, Any]]:
+    """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
+    alphas, cells = _needed(results, first, second, among=among), results.cells
+    gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
+    if not gaps:
+        raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
+    numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
+    return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
+
+
+def _early(cell: Cell) -> float:
+    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
 
 
 def _arrival(cell: Cell, of: Cell) -> int | None:
@@ -218,40 +242,11 @@ def _delays(results: Results, alphas: list[float]) -> dict[float, tuple[int | No
     return found
 
 
-def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -> list[float]:
-    """The alphas (`among` these, if any are named) at which all of `algorithms` have results.
-
-    Raises:
-        NotRun: there is none.
-    """
-    alphas = [alpha for alpha in results.common_alphas(*algorithms) if not among or alpha in among]
-    if not alphas:
-        where = f" at alpha {_either(among)}" if among else ""
-        additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
-        if among and not set(among) & set(results.alphas):
-            additions.append(f"{_either(among)} to `alphas`")
-        todo = f"add {' and '.join(additions)} and " if additions else ""
-        raise NotRun(f"Needs {' and '.join(map(shown, algorithms))}{where}: {todo}run `dvc repro`.")
-    return alphas
-
-
-def _compare(
-    results: Results, first: str, second: str, among: tuple[float, ...] = ()
-) -> tuple[list[float], str, dict[str, Any]]:
-    """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
-    alphas, cells = _needed(results, first, second, among=among), results.cells
-    gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
-    if not gaps:
-        raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
-    numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
-    return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
-
-
 def _by_alpha(found: dict[float, Any]) -> str:
     return "; ".join(f"{value} at alpha {alpha:g}" for alpha, value in found.items())
 
 
-def _either(values: Iterable[float], word: str = "or") -> str:
+def _listed(values: Iterable[float], word: str = "or") -> str:
     return f" {word} ".join(f"{value:g}" for value in values)
 
 
@@ -261,7 +256,7 @@ def _round(number: int | None) -> str:
 
 def _lacking(results: Results) -> str:
     absent = [alpha for alpha in CLOSE_ALPHAS if alpha not in results.common_alphas("fedmpq", "fpq8")]
-    return f" Not run at alpha {_either(absent)}." if absent else ""
+    return f" Not run at alpha {_listed(absent)}." if absent else ""
 
 
 def _setting(results: Results, trained: bool) -> str:

@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedmpq.files import replacing
-from fedmpq.reporting.results import Cell, Results, counts, shown
+from fedmpq.reporting.results import Cell, Results, shown
 
 STYLE = mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False)
 LITERAL = STYLE | {"text.parse_math": False}
@@ -105,9 +105,10 @@ def partitions(results: Results) -> Figure | None:
     """Images of each label on each client as heat maps, first seed, one for each alpha (figures 1 and 2)."""
     if not results.partitions:
         return None
-    tables = {alpha: counts(table) for alpha, table in results.partitions.items()}
-    clients, labels = next(iter(tables.values())).shape
     seed = next(iter(results.partitions.values()))["seed"].min()
+    first = {alpha: table[table["seed"] == seed] for alpha, table in results.partitions.items()}
+    tables = {alpha: table.filter(like="label_").to_numpy() for alpha, table in first.items()}
+    clients, labels = next(iter(tables.values())).shape
     note = f"partition of seed {seed}; all panels share one scale of colour"
     figure, panels = _grid(results, len(tables), min(0.22 * clients, 4) + 0.75, note, columns=2, trained=False)
     norm = PowerNorm(0.6, 0, max(table.max() for table in tables.values()))
@@ -232,7 +233,7 @@ def _grid(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `panels` panels in rows of at most `columns`, each `height` inches high, with one scale of y.
 
-    Its small print says data set, model, seeds, rounds and hardware, the first alone unless it is of what was `trained`.
+    Its small print says data set, model, seeds, rounds and hardware, or the data set alone if not `trained`.
     """
     columns = 2 if panels == 4 else min(panels, columns)
     rows = math.ceil(panels / columns)

@@ -26,6 +26,8 @@ from fedmpq.reporting.summary import summarize, table
 TEMPLATES = Environment(
     loader=PackageLoader(__package__, ""), trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
 )
+TEMPLATES.filters |= {"plain": markup.plain, "shown": shown, "table": markup.table}
+TEMPLATES.filters["listed"] = lambda numbers: ", ".join(f"{number:g}" for number in numbers)
 
 
 def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]:
@@ -92,9 +94,8 @@ def as_html(text: str, folder: Path) -> str:
 
 def _parameters(results: Results) -> pd.DataFrame:
     """What the cells ran with; a parameter that algorithms differ in shows each one's value."""
-    cells, rows = results.cells.values(), []
-    names = pd.Series([shown(cell.algorithm) for cell in cells])
-    values = pd.DataFrame([_texts(cell.run["parameters"]) for cell in cells])
+    names = pd.Series([shown(run["algorithm"]) for run in results.runs])
+    values, rows = pd.DataFrame([_texts(run["parameters"]) for run in results.runs]), []
     for key, texts in values.items():
         users = names.groupby(texts, sort=False).agg(lambda found: ", ".join(found.unique()))
         differ = len(users) > 1 or texts.isna().any()
@@ -109,8 +110,3 @@ def _texts(parameters: dict[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
 
 
-def _listed(numbers: Iterable[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
-
-
-TEMPLATES.filters |= {"listed": _listed, "plain": markup.plain, "shown": shown, "table": markup.table}

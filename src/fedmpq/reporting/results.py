@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from fedmpq.config import Experiment, Parameters
@@ -84,7 +83,7 @@ class Results:
     classes: list[str]
     """Names of the labels; empty if the data are not there."""
     compared: "Results | None" = None
-    """The experiment that the paper compares this one with, where it has results."""
+    """The experiment that the paper compares this one with, where params.yaml has it."""
 
     @property
     def missing(self) -> list[tuple[str, float]]:
@@ -105,14 +104,19 @@ class Results:
         return [alpha for alpha in self.alphas if all((name, alpha) in self.cells for name in algorithms)]
 
     @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What run.json holds, of each cell."""
+        return [cell.run for cell in self.cells.values()]
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds that occur in any cell."""
-        return sorted({seed for cell in self.cells.values() for seed in cell.run["seeds"]})
+        return sorted({seed for run in self.runs for seed in run["seeds"]})
 
     @property
     def lengths(self) -> list[int]:
         """Numbers of rounds that occur; more than one if cells come from different settings."""
-        return sorted({cell.run["rounds"] for cell in self.cells.values()})
+        return sorted({run["rounds"] for run in self.runs})
 
     @property
     def duration(self) -> str:
@@ -120,26 +124,15 @@ class Results:
         return f"{' or '.join(map(str, self.lengths))} round{'s' * (self.lengths != [1])}"
 
     @property
-    def mixed(self) -> bool:
-        """Whether cells come from different settings: not all have the same rounds and seeds."""
-        return len(self.lengths) > 1 or any(cell.run["seeds"] != self.seeds for cell in self.cells.values())
-
-    @property
     def hardware(self) -> list[str]:
         """One line for each machine that worked on the results."""
         line = "{processor}, {cores} cores, {device}, {precision}"
-        return list(dict.fromkeys(line.format_map(cell.run["hardware"]) for cell in self.cells.values()))
+        return list(dict.fromkeys(line.format_map(run["hardware"]) for run in self.runs))
 
 
 def shown(algorithm: str) -> str:
     """The name by which people know `algorithm`."""
     return NAMES.get(algorithm, algorithm)
-
-
-def counts(partition: pd.DataFrame) -> np.ndarray:
-    """Images of each client (row) and label (column) for the first seed."""
-    first = partition[partition["seed"] == partition["seed"].min()]
-    return first.sort_values("client").filter(like="label_").to_numpy()
 
 
 def load(root: Path, parameters: Parameters, experiment: str) -> Results:
@@ -150,30 +143,27 @@ def load(root: Path, parameters: Parameters, experiment: str) -> Results:
     """
     results = _read(root, parameters, experiment)
     if not results.cells:
-        raise UserError(
-            f"results/{experiment} holds no results yet; put it under `experiments` in params.yaml and run `dvc repro`"
-        )
+        advice = "put it under `experiments` in params.yaml and run `dvc repro`"
+        raise UserError(f"results/{experiment} holds no results yet; {advice}")
     other = COMPARED.get(results.settings.data.source)
     return replace(results, compared=_read(root, parameters, other)) if other in parameters.sections else results
 
 
 def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
+    settings, algorithms, alphas = parameters.experiment(experiment), parameters.algorithms, parameters.alphas
     cells = {}
-    for alpha, name in product(parameters.alphas, parameters.algorithms):
+    for alpha, name in product(alphas, algorithms):
         folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
         if any((folder / file).exists() for file in FILES):
             cells[name, alpha] = _read_cell(folder, name, alpha)
     tables = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
     partitions = {float(path.parent.name.removeprefix("alpha-")): read_table(path, COUNTS) for path in tables}
-    return Results(
-        experiment,
-        parameters.experiment(experiment),
-        parameters.algorithms,
-        parameters.alphas,
-        cells,
-        dict(sorted(partitions.items())),
-        _classes(root / "data/prepared" / experiment / "meta.json"),
-    )
+    meta = root / "data/prepared" / experiment / "meta.json"
+    try:
+        classes = list(map(str, json.loads(meta.read_text())["classes"])) if meta.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise broken(meta, "it has no list of classes") from error
+    return Results(experiment, settings, algorithms, alphas, cells, dict(sorted(partitions.items())), classes)
 
 
 def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:
@@ -186,12 +176,3 @@ def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:
     if not rounds["test_accuracy"].between(0, 1).all():
         raise broken(folder / "rounds.csv", "test_accuracy must be in 0..1")
     return Cell(algorithm, alpha, run, rounds, read_table(folder / "bits.csv", BITS))
-
-
-def _classes(meta: Path) -> list[str]:
-    if not meta.exists():
-        return []
-    try:
-        return list(map(str, json.loads(meta.read_text())["classes"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise broken(meta, "it has no list of classes") from error
