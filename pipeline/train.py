@@ -96,7 +96,7 @@ def train(cell: "Cell", execution: Execution, out: Path) -> None:
         with run.lock():
             train_seed(run, execution, later)
     write_results(runs, execution, out)
-    from fedmpq.reporting.heatmap import bits_heat_map
+    from fedmpq.reporting.figures import bits_heat_map
 
     seal(command.ROOT, out, bits_heat_map)
     for run in runs:

@@ -15,7 +15,7 @@ from typing import IO
 
 from fedmpq import tracking
 from fedmpq.errors import UserError
-from fedmpq.reporting.heatmap import bits_heat_map
+from fedmpq.reporting.figures import bits_heat_map
 from pipeline import command
 
 HOST = "127.0.0.1"

@@ -1,26 +1,21 @@
-"""What the paper claims: each claim a function from results to what was found and whether it holds."""
+"""What the paper claims: each claim a function, whose docstring says it, from results to what was found."""
 
 import math
 from collections.abc import Callable, Iterable
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fedmpq.data.dirichlet import typical_classes
-from fedmpq.reporting.comparisons import arrival, delays, difference
-from fedmpq.reporting.results import Cell, Results, counts, shown
+from fedmpq.reporting.results import Cell, Results, shown
 
-HELD_SHARE = 0.9
-"""A client holds as many classes as it takes to make up this share of its images; stray images do not count."""
-ALMOST_ALL = 0.8
-"""The share of the classes that counts as almost all. Were all classes equal, 90 % of the images are 90 % of them."""
-EARLY = 0.2
-"""The share of the rounds that counts as early."""
-CLOSE = 2
-"""Points of accuracy within which two algorithms count as close."""
-GAIN = 5
-"""Points, on average over the alphas, from which a gain counts as "about 10"."""
+REACHED = 0.9  # of a final accuracy, at which a curve counts as arrived
+HELD_SHARE = 0.9  # of a client's images, made up by the classes that it holds; stray images do not count
+ALMOST_ALL = 0.8  # of the classes: were all equal, 90 % of the images would be 90 % of them
+EARLY = 0.2  # of the rounds
+CLOSE = 2  # points of accuracy within which two algorithms count as close
+GAIN = 5  # points, on average over the alphas, from which a gain counts as "about 10"
 CLOSE_ALPHAS = (0.5, 1.0)
 PAPER_BUDGETS = (2, 4, 6)
 PAPER_GAIN = {"cifar10": 9.1, "cifar100": 8.2, "tiny-imagenet": 2.9}
@@ -32,23 +27,17 @@ class NotRun(Exception):
     """What a claim needs is not there; says what, and what to run for it."""
 
 
-class Finding(NamedTuple):
-    """What a claim's function returns, unless it raises NotRun."""
-
-    holds: bool
-    found: str
-    numbers: dict[str, Any]
-
-
+Finding = tuple[bool, str, dict[str, Any]]
+"""Whether a claim holds, what was found, and the numbers."""
 Check = Callable[[Results], Finding]
-CLAIMS: list[tuple[str, str, Check]] = []
+CLAIMS: list[tuple[Check, str]] = []
 
 
-def claim(text: str, source: str) -> Callable[[Check], Check]:
-    """Register a function as the check of the claim that says `text`."""
+def claim(source: str) -> Callable[[Check], Check]:
+    """Register a function as the check of the claim that its docstring says and `source` makes."""
 
     def register(check: Check) -> Check:
-        CLAIMS.append((text, source, check))
+        CLAIMS.append((check, source))
         return check
 
     return register
@@ -57,24 +46,24 @@ def claim(text: str, source: str) -> Callable[[Check], Check]:
 def evaluate(results: Results) -> list[dict[str, Any]]:
     """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
     entries = []
-    for text, source, check in CLAIMS:
+    for check, source in CLAIMS:
         try:
             holds, found, numbers = check(results)
             found += _setting(results, trained=check is not classes_per_client)
         except NotRun as missing:
             holds, found, numbers = None, str(missing), {}
-        entry = {"name": check.__name__, "claim": text, "source": source, "found": found, "verdict": VERDICTS[holds]}
-        entries.append(entry | {"numbers": numbers})
+        text = " ".join(check.__doc__.split()).removesuffix(".")
+        entry = {"name": check.__name__, "claim": text, "source": source, "found": found}
+        entries.append(entry | {"verdict": VERDICTS[holds], "numbers": numbers})
     return entries
 
 
-@claim("At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all", "supplement 1")
+@claim("supplement 1")
 def classes_per_client(results: Results) -> Finding:
-    """Median over clients and seeds of the classes that a client holds."""
+    """At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all."""
     if not {0.1, 5} <= results.partitions.keys():
         raise NotRun("Needs the partitions at alpha 0.1 and 5: run `dvc repro`.")
-    partitions = [results.partitions[alpha] for alpha in (0.1, 5)]
-    tables = [np.vstack([counts(table, seed) for seed in table["seed"].unique()]) for table in partitions]
+    tables = [results.partitions[alpha].filter(like="label_").to_numpy() for alpha in (0.1, 5)]
     few, many = (typical_classes(images, HELD_SHARE) for images in tables)
     present = [float(np.median((images > 0).sum(1))) for images in tables]
     classes = tables[1].shape[1]
@@ -85,12 +74,12 @@ def classes_per_client(results: Results) -> Finding:
         f" {100 * ALMOST_ALL:g} % of the classes."
     )
     numbers = {"alpha 0.1": few, "alpha 5": many, "present at 0.1": present[0], "present at 5": present[1]}
-    return Finding(2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes})
+    return 2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes}
 
 
-@claim("First and last layer end at 8 bits whatever the budget (2, 4, 6)", "supplement 2")
+@claim("supplement 2")
 def first_and_last_layer(results: Results) -> Finding:
-    """Bits given to the first and the last layer in the last round, the fewest over clients and seeds."""
+    """First and last layer end at 8 bits whatever the budget (2, 4, 6)."""
     numbers = {}
     for alpha in _needed(results, "fedmpq"):
         bits = results.cells["fedmpq", alpha].last_bits
@@ -101,12 +90,12 @@ def first_and_last_layer(results: Results) -> Finding:
         raise NotRun("Needs clients of budget 2, 4 or 6.")
     others = [f"{first} and {last} at {where}" for where, (first, last) in numbers.items() if (first, last) != (8, 8)]
     found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
-    return Finding(not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers)
+    return not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers
 
 
-@claim("Low bit-widths gather just before the fully connected layer", "supplement 2")
+@claim("supplement 2")
 def low_bits_before_the_end(results: Results) -> Finding:
-    """Where the layers of the fewest bits of a client of budget 4 stand, in the last round."""
+    """Low bit-widths gather just before the fully connected layer."""
     numbers, found = {}, {}
     for alpha in _needed(results, "fedmpq"):
         bits = results.cells["fedmpq", alpha].client_bits(4).set_index("layer")["bits_given"]
@@ -120,107 +109,97 @@ def low_bits_before_the_end(results: Results) -> Finding:
     if not numbers:
         raise NotRun("Needs a client of budget 4, and several layers.")
     holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
-    return Finding(holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers)
+    return holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers
 
 
-@claim("AQFL converges fast: early on it is ahead of FedMPQ", "supplement 4")
+@claim("supplement 4")
 def aqfl_starts_fast(results: Results) -> Finding:
-    """Mean accuracy over the first fifth of the rounds, AQFL against FedMPQ."""
+    """AQFL converges fast: early on it is ahead of FedMPQ."""
     numbers, found, ahead = {}, [], []
     for alpha in _needed(results, "aqfl", "fedmpq"):
         cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
         early = {name: round(100 * _early(cell), 2) for name, cell in cells.items()}
-        own = {name: arrival(cell, cell) for name, cell in cells.items()}
+        own = {name: _arrival(cell, cell) for name, cell in cells.items()}
         numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
         ahead.append(early["aqfl"] > early["fedmpq"])
         found.append(
             f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
             f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
         )
-    text = f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}."
-    return Finding(all(ahead), text, numbers)
+    return all(ahead), f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers
 
 
-def _early(cell: Cell) -> float:
-    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
-
-
-@claim("AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on Tiny-ImageNet)",
-       "supplement 4, paper")  # fmt: skip
+@claim("supplement 4, paper")
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
-    """Difference of the final accuracies at every alpha."""
+    """AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on
+    Tiny-ImageNet).
+    """  # noqa: D205
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
     points, found, numbers = _compare(results, "fedmpq", "aqfl")
-    return Finding(min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper})
+    return min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper}
 
 
-@claim("FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0", "supplement 4")
+@claim("supplement 4")
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
-    """Difference of the final accuracies, at most CLOSE points either way."""
+    """FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0."""
     points, found, numbers = _compare(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
-    found = f"{found}; close is within {CLOSE} points.{_lacking(results)}"
-    return Finding(max(map(abs, points)) <= CLOSE, found, numbers)
+    return max(map(abs, points)) <= CLOSE, f"{found}; close is within {CLOSE} points.{_lacking(results)}", numbers
 
 
-@claim("FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)", "supplement 4")
+@claim("supplement 4")
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
-    """Rounds in which either reaches 90 % of FPQ8's final accuracy."""
-    found = delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
+    """FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)."""
+    found = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
     text = _by_alpha({alpha: f"FedMPQ {_round(a)}, FPQ8 {_round(b)}" for alpha, (a, b, _) in found.items()})
     numbers = {f"alpha {alpha:g}": {"fedmpq": a, "fpq8": b} for alpha, (a, b, _) in found.items()}
     holds = all(late > 0 for *_, late in found.values())
-    return Finding(holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers)
+    return holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers
 
 
-@claim("FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100", "supplement 4")
+@claim("supplement 4")
 def trails_less_on_cifar10(results: Results) -> Finding:
-    """Rounds that FedMPQ needs more than FPQ8, averaged over the alphas that both data sets have."""
-    sides = [side for side in (results, results.compared) if side]
-    both = {side.settings.data.source: delays(side, side.common_alphas("fedmpq", "fpq8")) for side in sides}
-    if not {"cifar10", "cifar100"} <= both.keys():
-        raise NotRun("Needs CIFAR-10 and CIFAR-100: add both to `experiments` and run `dvc repro`.")
-    alphas = [alpha for alpha in both["cifar10"] if alpha in both["cifar100"]]
-    if not alphas:
-        raise NotRun("Needs FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100: run `dvc repro`.")
-    gaps = {data: fmean(delay[alpha][2] for alpha in alphas) for data, delay in both.items()}
+    """FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100."""
+    both = [side.common_alphas("fedmpq", "fpq8") for side in (results, results.compared) if side]
+    alphas = [alpha for alpha in both[0] if alpha in both[-1]]
+    if len(both) < 2 or not alphas:
+        needed = "FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100"
+        raise NotRun(f"Needs {needed}: add both to `experiments` and run `dvc repro`.")
+    delays = {side.settings.data.source: _delays(side, alphas) for side in (results, results.compared)}
+    gaps = {data: fmean(delay for *_, delay in found.values()) for data, found in delays.items()}
     found = (
-        f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_either(alphas, 'and')},"
+        f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_listed(alphas, 'and')},"
         f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
     )
-    return Finding(gaps["cifar10"] < gaps["cifar100"], found, gaps)
+    return gaps["cifar10"] < gaps["cifar100"], found, gaps
 
 
-@claim("On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds", "supplement 4")
+@claim("supplement 4")
 def lags_on_tiny_imagenet(results: Results) -> Finding:
-    """Difference of the final accuracies at every alpha."""
+    """On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds."""
     if results.settings.data.source != "tiny-imagenet":
         raise NotRun("Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.")
     points, found, numbers = _compare(results, "fedmpq", "fpq8")
-    return Finding(max(points) < 0, f"{found}.", numbers)
+    return max(points) < 0, f"{found}.", numbers
 
 
-@claim("Pruning-growing gains about 10 points over pruning alone", "paper")
+@claim("paper")
 def growing_gains(results: Results) -> Finding:
-    """Final accuracy of FedMPQ minus FedMPQ without growing, on average over the alphas."""
+    """Pruning-growing gains about 10 points over pruning alone."""
     points, found, numbers = _compare(results, "fedmpq", "pruning")
     mean = fmean(points)
     found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
-    return Finding(mean >= GAIN, found, numbers | {"mean": round(mean, 2)})
+    return mean >= GAIN, found, numbers | {"mean": round(mean, 2)}
 
 
 def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -> list[float]:
-    """The alphas (`among` these, if any are named) at which all of `algorithms` have results.
-
-    Raises:
-        NotRun: there is none.
-    """
+    """The alphas (`among` these, if any are named) at which all of `algorithms` have results, one at least."""
     alphas = [alpha for alpha in results.common_alphas(*algorithms) if not among or alpha in among]
     if not alphas:
-        where = f" at alpha {_either(among)}" if among else ""
+        where = f" at alpha {_listed(among)}" if among else ""
         additions = [f"`{name}` to `algorithms`" for name in algorithms if name not in results.algorithms]
         if among and not set(among) & set(results.alphas):
-            additions.append(f"{_either(among)} to `alphas`")
+            additions.append(f"{_listed(among)} to `alphas`")
         todo = f"add {' and '.join(additions)} and " if additions else ""
         raise NotRun(f"Needs {' and '.join(map(shown, algorithms))}{where}: {todo}run `dvc repro`.")
     return alphas
@@ -230,20 +209,44 @@ def _compare(
     results: Results, first: str, second: str, among: tuple[float, ...] = ()
 ) -> tuple[list[float], str, dict[str, Any]]:
     """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
-    alphas = _needed(results, first, second, among=among)
-    found = {alpha: difference(results.cells[first, alpha], results.cells[second, alpha]) for alpha in alphas}
-    gaps = {alpha: gap for alpha, gap in found.items() if gap}
+    alphas, cells = _needed(results, first, second, among=among), results.cells
+    gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
     if not gaps:
         raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
     numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
     return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
 
 
+def _early(cell: Cell) -> float:
+    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
+
+
+def _arrival(cell: Cell, of: Cell) -> int | None:
+    """First round whose accuracy, mean over the seeds, is REACHED of the final one `of` a cell; None if none is."""
+    curve = cell.curve("test_accuracy")["mean"]
+    reached = curve.index[curve >= REACHED * of.run["final_accuracy"]["mean"]]
+    return int(reached[0]) if len(reached) else None
+
+
+def _delays(results: Results, alphas: list[float]) -> dict[float, tuple[int | None, int | None, int]]:
+    """By alpha: the rounds in which FedMPQ and FPQ8 reach 90 % of FPQ8's final accuracy, and how far apart they are.
+
+    One that never arrives counts as arriving in the round after the last.
+    """
+    found = {}
+    for alpha in alphas:
+        fedmpq, fpq8 = results.cells["fedmpq", alpha], results.cells["fpq8", alpha]
+        rounds = [_arrival(cell, of=fpq8) for cell in (fedmpq, fpq8)]
+        late, early = (reached or fedmpq.run["rounds"] + 1 for reached in rounds)
+        found[alpha] = (*rounds, late - early)
+    return found
+
+
 def _by_alpha(found: dict[float, Any]) -> str:
     return "; ".join(f"{value} at alpha {alpha:g}" for alpha, value in found.items())
 
 
-def _either(values: Iterable[float], word: str = "or") -> str:
+def _listed(values: Iterable[float], word: str = "or") -> str:
     return f" {word} ".join(f"{value:g}" for value in values)
 
 
@@ -253,7 +256,7 @@ def _round(number: int | None) -> str:
 
 def _lacking(results: Results) -> str:
     absent = [alpha for alpha in CLOSE_ALPHAS if alpha not in results.common_alphas("fedmpq", "fpq8")]
-    return f" Not run at alpha {_either(absent)}." if absent else ""
+    return f" Not run at alpha {_listed(absent)}." if absent else ""
 
 
 def _setting(results: Results, trained: bool) -> str:

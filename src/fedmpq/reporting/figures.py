@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,16 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedmpq.files import replacing
-from fedmpq.reporting.fonts import plain, readable
-from fedmpq.reporting.results import Cell, Results, counts, shown
+from fedmpq.reporting.results import Cell, Results, shown
 
 STYLE = mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False)
-WIDTH = 7.2
-"""Inches; the fonts are chosen for a figure of this width shown as wide as a README."""
+LITERAL = STYLE | {"text.parse_math": False}
+WIDTH = 7.2  # inches; the fonts are chosen for a figure of this width shown as wide as a README
 # Okabe and Ito's colours, which differ to colour-blind eyes; line and marker tell the rest apart in grey.
 LOOKS = {
     "fp32": ("#000000", (0, (5, 2)), "s"),
@@ -32,12 +32,10 @@ LOOKS = {
 OTHER_LOOKS = [("#009E73", (0, (6, 1.5)), "P"), ("#56B4E9", (0, (2.5, 1)), "X"), ("#B0A000", (0, (1, 2)), "*")]
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 BAR = "#0072B2"
-BUDGETS = (2, 4, 6)
-"""Budgets of the supplement's figures 3 and 4."""
-LAYER_HEIGHT = 0.155
-"""Inches."""
-LONGEST_LAYER, LONGEST_CLASS = 60, 20
-"""Characters; what is longer is shown without its middle."""
+BUDGETS = (2, 4, 6)  # of the supplement's figures 3 and 4
+LAYER_HEIGHT = 0.155  # inches
+LONGEST_LAYER, LONGEST_CLASS = 60, 20  # characters; what is longer is shown without its middle
+CHARACTERS = frozenset(get_font(findfont(STYLE["font.family"][0])).get_charmap())
 
 
 def accuracy_over_rounds(results: Results) -> Figure:
@@ -67,9 +65,8 @@ def bits_per_layer(results: Results, cell: Cell) -> Figure | None:
         return None
     layers = next(iter(clients.values()))
     seed = f"seed {layers['seed'].min()}, " if len(results.seeds) > 1 else ""
-    height = 1.5 + LAYER_HEIGHT * max(8, len(layers))
-    figure = _figure(results, height, f"{seed}first client of each budget, last round")
-    panels = figure.subplots(1, len(clients), sharey=True, squeeze=False)[0]
+    height = 1 + LAYER_HEIGHT * max(8, len(layers))
+    figure, panels = _grid(results, len(clients), height, f"{seed}first client of each budget, last round")
     for panel, (budget, rows) in zip(panels, clients.items(), strict=True):
         bars = panel.barh(range(len(rows)), rows["bits_given"], height=0.72, color=BAR)
         panel.bar_label(bars, padding=1.5, fontsize=6.5, color="0.2")
@@ -85,21 +82,22 @@ def bits_per_layer(results: Results, cell: Cell) -> Figure | None:
     return figure
 
 
-def average_bits(results: Results, algorithm: str = "fedmpq") -> Figure | None:
+def average_bits(results: Results) -> Figure | None:
     """Average bits per weight over rounds for each budget: given, and left after pruning. A panel an alpha."""
-    cells = [cell for alpha in results.alphas if (cell := results.cells.get((algorithm, alpha)))]
+    cells = [results.cells["fedmpq", alpha] for alpha in results.common_alphas("fedmpq")]
     if not cells:
         return None
     figure, panels = _grid(results, len(cells), 2.6)
     for panel, cell in zip(panels, cells, strict=True):
-        for number, (budget, rows) in enumerate(_budget_averages(cell.bits)):
-            style = {"color": f"C{number}", "marker": "" if len(rows) > 1 else "o", "clip_on": False}
-            panel.plot(rows.index, rows["bits_given"], linestyle=(0, (4, 2)), linewidth=1, fillstyle="none", **style)
-            panel.plot(rows.index, rows["bits_left"], label=f"budget {budget:g}", **style)
+        for number, (budget, rows) in enumerate(cell.bits.groupby("budget")):
+            bits = _bits_per_weight(rows)
+            style = {"color": f"C{number}", "marker": "" if len(bits) > 1 else "o", "clip_on": False}
+            panel.plot(bits["bits_given"], linestyle=(0, (4, 2)), linewidth=1, fillstyle="none", **style)
+            panel.plot(bits["bits_left"], label=f"budget {budget:g}", **style)
         panel.set(title=f"{ALPHA} = {cell.alpha:g}", ylim=(0, 8.4), yticks=range(0, 9, 2))
         _round_axis(panel)
     figure.supylabel("average bits per weight", fontsize=8.5)
-    _legend(figure, panels, f"{shown(algorithm)}: dashed or hollow given, solid left after pruning")
+    _legend(figure, panels, f"{shown('fedmpq')}: dashed or hollow given, solid left after pruning")
     return figure
 
 
@@ -107,14 +105,15 @@ def partitions(results: Results) -> Figure | None:
     """Images of each label on each client as heat maps, first seed, one for each alpha (figures 1 and 2)."""
     if not results.partitions:
         return None
-    tables = {alpha: counts(table) for alpha, table in results.partitions.items()}
-    clients, labels = next(iter(tables.values())).shape
     seed = next(iter(results.partitions.values()))["seed"].min()
+    first = {alpha: table[table["seed"] == seed] for alpha, table in results.partitions.items()}
+    tables = {alpha: table.filter(like="label_").to_numpy() for alpha, table in first.items()}
+    clients, labels = next(iter(tables.values())).shape
     note = f"partition of seed {seed}; all panels share one scale of colour"
     figure, panels = _grid(results, len(tables), min(0.22 * clients, 4) + 0.75, note, columns=2, trained=False)
     norm = PowerNorm(0.6, 0, max(table.max() for table in tables.values()))
     for panel, (alpha, table) in zip(panels, tables.items(), strict=True):
-        image = heat_map(panel, table, norm, numbers=labels <= 12 and clients <= 20)
+        image = _heat_map(panel, table, norm, numbers=labels <= 12 and clients <= 20)
         panel.set_title(f"{ALPHA} = {alpha:g}")
         panel.yaxis.set_major_locator(MaxNLocator(min(clients, 10), integer=True))
         _label_classes(panel, results.classes)
@@ -125,16 +124,38 @@ def partitions(results: Results) -> Figure | None:
 
 def draw_all(results: Results) -> dict[str, Figure]:
     """Every figure that the results have the data for, by file name without ending, in the report's order."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(LITERAL):
         figures = {
             "accuracy-over-rounds": accuracy_over_rounds(results),
             "accuracy-over-bytes": accuracy_over_bytes(results),
         }
-        for (algorithm, alpha), cell in results.cells.items():
-            if algorithm == "fedmpq":
-                figures[f"bits-per-layer-alpha-{alpha:g}"] = bits_per_layer(results, cell)
+        for alpha in results.common_alphas("fedmpq"):
+            figures[f"bits-per-layer-alpha-{alpha:g}"] = bits_per_layer(results, results.cells["fedmpq", alpha])
         figures |= {"average-bits": average_bits(results), "partitions": partitions(results)}
-    return {name: plain(figure) for name, figure in figures.items() if figure}
+    return {name: figure for name, figure in figures.items() if figure}
+
+
+def bits_heat_map(bits: pd.DataFrame) -> Figure:
+    """Bits that each client (columns) was given for each layer (rows) in the last round, for the tracking UI.
+
+    Args:
+        bits: rows of bits.csv of one seed.
+    """
+    last = bits[bits["round"] == bits["round"].max()]
+    table = last.pivot(index="layer", columns="client", values="bits_given").loc[last["layer"].unique()]
+    clients = [f"{row.client} ({row.budget:g})" for row in last.drop_duplicates("client").itertuples()]
+    names = [readable(layer, LONGEST_LAYER) for layer in table.index]
+    width = 1.2 + 0.06 * max(map(len, names)) + min(0.2 * len(clients), 10)
+    with mpl.rc_context(LITERAL):
+        figure = Figure(figsize=(max(4, width), 1.3 + LAYER_HEIGHT * len(names)), layout="constrained")
+        axes, scale = figure.subplots(), Normalize(0, max(8, table.max().max()))
+        image = _heat_map(axes, table.to_numpy(), scale, numbers=len(clients) <= 50)
+        figure.colorbar(image, label="bits", pad=0.01, aspect=40).outline.set_visible(False)
+        axes.set_yticks(range(len(names)), names, fontsize=6.5)
+        if len(clients) <= 100:
+            axes.set_xticks(range(len(clients)), clients, rotation=90, fontsize=6.5)
+        axes.set(xlabel="client (budget)", ylabel="layer", title=f"bits given in round {last['round'].max()}")
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -150,7 +171,15 @@ def look(algorithm: str, algorithms: Sequence[str]) -> dict:
     return {"color": colour, "linestyle": line, "marker": marker, "label": shown(algorithm)}
 
 
-def heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) -> AxesImage:
+def readable(text: str, longest: int | None = None) -> str:
+    """`text` with escapes for characters that the figures' font lacks; without its middle where it is too long."""
+    text = "".join(c if ord(c) in CHARACTERS else c.encode("unicode_escape").decode() for c in text)
+    if longest is None or len(text) <= longest:
+        return text
+    return f"{text[: longest // 3]}…{text[longest // 3 + 1 - longest :]}"
+
+
+def _heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) -> AxesImage:
     """Draw `table` in shades of blue, with its `numbers` in the cells if so asked."""
     image = panel.imshow(table, cmap="Blues", norm=norm, aspect="auto")
     panel.grid(visible=False)
@@ -188,13 +217,10 @@ def _marked(points: int, shift: int) -> list[int]:
     return [*range(shift % step, points - 1, step), points - 1]
 
 
-def _budget_averages(bits: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
-    """Each budget with the average `bits_given` and `bits_left` per weight, one row a round."""
-    names = ["bits_given", "bits_left"]
-    weighted = bits.assign(**{name: bits[name] * bits["parameters"] for name in names})
-    sums = weighted.groupby(["budget", "round"])[[*names, "parameters"]].sum()
-    for budget, rows in sums[names].div(sums["parameters"], axis=0).groupby(level="budget"):
-        yield budget, rows.droplevel("budget")
+def _bits_per_weight(bits: pd.DataFrame) -> pd.DataFrame:
+    """`bits_given` and `bits_left`, averages over the weights, one row a round."""
+    weighted = bits[["bits_given", "bits_left"]].mul(bits["parameters"], axis=0)
+    return weighted.groupby(bits["round"]).sum().div(bits.groupby("round")["parameters"].sum(), axis=0)
 
 
 def _round_axis(panel: Axes) -> None:
@@ -202,29 +228,26 @@ def _round_axis(panel: Axes) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
-def _figure(results: Results, height: float, note: str = "", trained: bool = True) -> Figure:
-    """An empty figure with the small print: data set, model, seeds, rounds, hardware."""
+def _grid(
+    results: Results, panels: int, height: float, note: str = "", columns: int = 3, trained: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `panels` panels in rows of at most `columns`, each `height` inches high, with one scale of y.
+
+    Its small print says data set, model, seeds, rounds and hardware, or the data set alone if not `trained`.
+    """
+    columns = 2 if panels == 4 else min(panels, columns)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for panel in axes[panels:]:
+        panel.set_axis_off()
     settings, seeds = results.settings, ", ".join(map(str, results.seeds))
     parts = [results.experiment, f"data {settings.data.source}"][: 1 + (settings.data.source != results.experiment)]
     if trained:
         parts += [settings.model.network, f"seed{'s' * (len(results.seeds) > 1)} {seeds}", results.duration]
         parts += results.hardware
     small_print = textwrap.fill(readable("  ·  ".join(filter(None, [*parts, note]))), 150)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.supxlabel(small_print, fontsize=6.5, color="0.4", x=0.01, ha="left")
-    return figure
-
-
-def _grid(
-    results: Results, panels: int, height: float, note: str = "", columns: int = 3, trained: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `panels` panels in rows of at most `columns`, each `height` inches high, with one scale of y."""
-    columns = 2 if panels == 4 else min(panels, columns)
-    rows = math.ceil(panels / columns)
-    figure = _figure(results, height * rows + 0.5, note, trained)
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for panel in axes[panels:]:
-        panel.set_axis_off()
     return figure, list(axes[:panels])
 
 

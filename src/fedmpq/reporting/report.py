@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from markdown import markdown
 from fedmpq.config import Parameters
 from fedmpq.engine.results import FINAL_ROUNDS
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import benchmarks, figures, tuning
+from fedmpq.reporting import benchmarks, figures, markup, tuning
 from fedmpq.reporting.claims import VERDICTS, evaluate
-from fedmpq.reporting.fonts import readable
+from fedmpq.reporting.figures import readable
 from fedmpq.reporting.results import Results, load, shown
 from fedmpq.reporting.summary import summarize, table
 
@@ -26,6 +26,8 @@ from fedmpq.reporting.summary import summarize, table
 TEMPLATES = Environment(
     loader=PackageLoader(__package__, ""), trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
 )
+TEMPLATES.filters |= {"plain": markup.plain, "shown": shown, "table": markup.table}
+TEMPLATES.filters["listed"] = lambda numbers: ", ".join(f"{number:g}" for number in numbers)
 
 
 def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]:
@@ -92,35 +94,19 @@ def as_html(text: str, folder: Path) -> str:
 
 def _parameters(results: Results) -> pd.DataFrame:
     """What the cells ran with; a parameter that algorithms differ in shows each one's value."""
-    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for cell in results.cells.values():
-        for key, value in cell.run["parameters"].items():
-            users[key][value if isinstance(value, str) else json.dumps(value)].append(shown(cell.algorithm))
-    rows = []
-    for key, values in users.items():
-        shared = len(values) == 1 and len(*values.values()) == len(results.cells)
-        texts = [text if shared else f"{text} ({', '.join(dict.fromkeys(names))})" for text, names in values.items()]
-        rows.append({"parameter": f"`{key}`", "value": "; ".join(texts)})
-    return pd.DataFrame(rows)[lambda table: ~table["parameter"].isin(["`algorithm`", "`alpha`"])]
+    names = pd.Series([shown(run["algorithm"]) for run in results.runs])
+    values, rows = pd.DataFrame([_texts(run["parameters"]) for run in results.runs]), []
+    for key, texts in values.items():
+        users = names.groupby(texts, sort=False).agg(lambda found: ", ".join(found.unique()))
+        differ = len(users) > 1 or texts.isna().any()
+        each = [f"{text} ({found})" if differ else text for text, found in users.items()]
+        rows.append({"parameter": f"`{key}`", "value": "; ".join(each)})
+    return pd.DataFrame(rows)
 
 
-def _table(frame: pd.DataFrame, numbers_from: int | None = None) -> str:
-    """`frame` of texts as Markdown; columns from `numbers_from` on are aligned to the right."""
-    left = len(frame.columns) if numbers_from is None else numbers_from
-    rows = [list(frame), ["---"] * left + ["---:"] * (len(frame.columns) - left)]
-    rows += [[_plain(cell).replace("|", r"\|") for cell in row] for row in frame.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _texts(parameters: dict[str, Any]) -> dict[str, str]:
+    """`parameters` as one would write them in YAML, but for what tells cells apart."""
+    own = {key: value for key, value in parameters.items() if key not in ("algorithm", "alpha")}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
 
 
-def _plain(text: str) -> str:
-    """`text` as Markdown that shows it as it stands, but for what is `code`."""
-    parts = re.split("(`[^`]*`)", text)
-    marks = re.compile(r"[\\*_<>&$~`|]|\](?=[(\[:])")
-    return "".join(p if p.startswith("`") else marks.sub(lambda mark: f"&#{ord(mark[0])};", p) for p in parts)
-
-
-def _listed(numbers: Iterable[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
-
-
-TEMPLATES.filters |= {"listed": _listed, "plain": _plain, "shown": shown, "table": _table}

@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from fedmpq.config import Experiment, Parameters
@@ -16,6 +16,20 @@ from fedmpq.errors import UserError
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}
 """The experiments whose speed the paper compares."""
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
+
+
+class Difference(NamedTuple):
+    """Final accuracy of one algorithm minus another's at the same seeds, in points."""
+
+    mean: float
+    std: float | None
+    """Standard deviation over the seeds; None with one seed."""
+
+    def __str__(self) -> str:
+        if self.std is None:
+            return f"{self.mean:+.1f} points"
+        noise = ", within seed noise" if abs(self.mean) <= self.std else ""
+        return f"{self.mean:+.1f} ± {self.std:.1f} points{noise}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,14 @@ class Cell:
     def curve(self, column: str) -> pd.DataFrame:
         """Mean, lowest and highest of `column` over the seeds, one row a round."""
         return self.rounds.groupby("round")[column].agg(["mean", "min", "max"])
+
+    def minus(self, other: "Cell") -> Difference | None:
+        """How far above `other` it ends; None if they have no seed in common."""
+        ends = [pd.Series(cell.run["final_accuracy"]).filter(like="seed-") for cell in (self, other)]
+        points = 100 * (ends[0] - ends[1]).dropna()
+        if points.empty:
+            return None
+        return Difference(round(points.mean(), 2), round(points.std(), 2) if len(points) > 1 else None)
 
     @cached_property
     def last_bits(self) -> pd.DataFrame:
@@ -61,7 +83,7 @@ class Results:
     classes: list[str]
     """Names of the labels; empty if the data are not there."""
     compared: "Results | None" = None
-    """The experiment that the paper compares this one with, where it has results."""
+    """The experiment that the paper compares this one with, where params.yaml has it."""
 
     @property
     def missing(self) -> list[tuple[str, float]]:
@@ -82,14 +104,19 @@ class Results:
         return [alpha for alpha in self.alphas if all((name, alpha) in self.cells for name in algorithms)]
 
     @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What run.json holds, of each cell."""
+        return [cell.run for cell in self.cells.values()]
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds that occur in any cell."""
-        return sorted({seed for cell in self.cells.values() for seed in cell.run["seeds"]})
+        return sorted({seed for run in self.runs for seed in run["seeds"]})
 
     @property
     def lengths(self) -> list[int]:
         """Numbers of rounds that occur; more than one if cells come from different settings."""
-        return sorted({cell.run["rounds"] for cell in self.cells.values()})
+        return sorted({run["rounds"] for run in self.runs})
 
     @property
     def duration(self) -> str:
@@ -97,25 +124,15 @@ class Results:
         return f"{' or '.join(map(str, self.lengths))} round{'s' * (self.lengths != [1])}"
 
     @property
-    def mixed(self) -> bool:
-        """Whether cells come from different settings: not all have the same rounds and seeds."""
-        return len(self.lengths) > 1 or any(cell.run["seeds"] != self.seeds for cell in self.cells.values())
-
-    @property
     def hardware(self) -> list[str]:
         """One line for each machine that worked on the results."""
-        return list(dict.fromkeys(_machine(cell.run["hardware"]) for cell in self.cells.values()))
+        line = "{processor}, {cores} cores, {device}, {precision}"
+        return list(dict.fromkeys(line.format_map(run["hardware"]) for run in self.runs))
 
 
 def shown(algorithm: str) -> str:
     """The name by which people know `algorithm`."""
     return NAMES.get(algorithm, algorithm)
-
-
-def counts(partition: pd.DataFrame, seed: int | None = None) -> np.ndarray:
-    """Images of each client (row) and label (column) for `seed`, by default the first one."""
-    rows = partition[partition["seed"] == (partition["seed"].min() if seed is None else seed)]
-    return rows.sort_values("client").filter(regex="^label_").to_numpy()
 
 
 def load(root: Path, parameters: Parameters, experiment: str) -> Results:
@@ -126,33 +143,27 @@ def load(root: Path, parameters: Parameters, experiment: str) -> Results:
     """
     results = _read(root, parameters, experiment)
     if not results.cells:
-        raise UserError(
-            f"results/{experiment} holds no results yet; put it under `experiments` in params.yaml and run `dvc repro`"
-        )
+        advice = "put it under `experiments` in params.yaml and run `dvc repro`"
+        raise UserError(f"results/{experiment} holds no results yet; {advice}")
     other = COMPARED.get(results.settings.data.source)
-    compared = _read(root, parameters, other) if other in parameters.sections else None
-    return replace(results, compared=compared if compared and compared.cells else None)
+    return replace(results, compared=_read(root, parameters, other)) if other in parameters.sections else results
 
 
 def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
+    settings, algorithms, alphas = parameters.experiment(experiment), parameters.algorithms, parameters.alphas
     cells = {}
-    for alpha in parameters.alphas:
-        for name in parameters.algorithms:
-            folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
-            if any((folder / file).exists() for file in FILES):
-                cells[name, alpha] = _read_cell(folder, name, alpha)
-    paths = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
-    tables = {float(path.parent.name.removeprefix("alpha-")): path for path in paths}
-    partitions = {alpha: read_table(tables[alpha], COUNTS) for alpha in sorted(tables)}
-    return Results(
-        experiment=experiment,
-        settings=parameters.experiment(experiment),
-        algorithms=parameters.algorithms,
-        alphas=parameters.alphas,
-        cells=cells,
-        partitions=partitions,
-        classes=_classes(root / "data/prepared" / experiment / "meta.json"),
-    )
+    for alpha, name in product(alphas, algorithms):
+        folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
+        if any((folder / file).exists() for file in FILES):
+            cells[name, alpha] = _read_cell(folder, name, alpha)
+    tables = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
+    partitions = {float(path.parent.name.removeprefix("alpha-")): read_table(path, COUNTS) for path in tables}
+    meta = root / "data/prepared" / experiment / "meta.json"
+    try:
+        classes = list(map(str, json.loads(meta.read_text())["classes"])) if meta.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise broken(meta, "it has no list of classes") from error
+    return Results(experiment, settings, algorithms, alphas, cells, dict(sorted(partitions.items())), classes)
 
 
 def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:
@@ -165,18 +176,3 @@ def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:
     if not rounds["test_accuracy"].between(0, 1).all():
         raise broken(folder / "rounds.csv", "test_accuracy must be in 0..1")
     return Cell(algorithm, alpha, run, rounds, read_table(folder / "bits.csv", BITS))
-
-
-def _classes(meta: Path) -> list[str]:
-    if not meta.exists():
-        return []
-    try:
-        return list(map(str, json.loads(meta.read_text())["classes"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise broken(meta, "it has no list of classes") from error
-
-
-def _machine(hardware: dict[str, Any]) -> str:
-    cores = hardware.get("cores")
-    parts = [hardware.get("processor", "unknown processor"), cores and f"{cores} core{'s' * (cores != 1)}"]
-    return ", ".join(map(str, filter(None, [*parts, hardware.get("device"), hardware.get("precision")])))

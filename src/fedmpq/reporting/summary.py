@@ -7,14 +7,12 @@ from typing import Any
 import pandas as pd
 
 from fedmpq.engine.results import FINAL_ROUNDS
-from fedmpq.reporting.comparisons import difference
 from fedmpq.reporting.results import Cell, Results, shown
 
 
 def summarize(results: Results) -> dict[str, Any]:
     """What summary.json holds. Accuracies are in 0..1, differences in points, bytes per client and round."""
-    torch = dict.fromkeys(str(cell.run["hardware"].get("torch", "unknown")) for cell in results.cells.values())
-    packages = {name: version(name) for name in ("matplotlib", "pandas")}
+    torch = ", ".join(sorted({run["hardware"]["torch"] for run in results.runs}))
     return {
         "experiment": results.experiment,
         "data": results.settings.data.source,
@@ -24,23 +22,22 @@ def summarize(results: Results) -> dict[str, Any]:
         "seeds": results.seeds,
         "rounds": results.lengths,
         "hardware": results.hardware,
-        "versions": {"torch": ", ".join(torch), "python": python_version(), **packages},
+        "versions": {"torch": torch, "python": python_version()} | {n: version(n) for n in ("matplotlib", "pandas")},
         "cells": [_row(results, cell) for alpha in results.alphas for cell in results.at(alpha)],
         "missing": [{"algorithm": name, "alpha": alpha} for name, alpha in results.missing],
     }
 
 
 def _row(results: Results, cell: Cell) -> dict[str, Any]:
-    run, traffic = cell.run, cell.run["bytes_per_client_and_round"]
-    fp32 = results.cells.get(("fp32", cell.alpha))
-    gap = difference(cell, fp32) if fp32 and fp32 is not cell else None
-    last = cell.rounds["round"] > run["rounds"] - FINAL_ROUNDS
-    on_devices = cell.rounds.get("device_accuracy")
+    run, fp32 = cell.run, results.cells.get(("fp32", cell.alpha))
+    traffic = run["bytes_per_client_and_round"]
+    gap = cell.minus(fp32) if fp32 and fp32 is not cell else None
+    last = cell.rounds[cell.rounds["round"] > run["rounds"] - FINAL_ROUNDS]
     return {
         "algorithm": cell.algorithm,
         "alpha": cell.alpha,
         "final_accuracy": {key: run["final_accuracy"][key] for key in ("mean", "std")},
-        "device_accuracy": None if on_devices is None else float(on_devices[last].mean()),
+        "device_accuracy": float(last["device_accuracy"].mean()) if "device_accuracy" in last else None,
         "best_accuracy": {key: run["best_accuracy"][key] for key in ("mean", "std")},
         "points_to_fp32": gap.mean if gap else None,
         "average_bits": run["average_bits"],
