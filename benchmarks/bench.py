@@ -16,7 +16,7 @@ from benchmarks.project import QUICK, Scale
 from fedmpq.engine.hardware import describe, resolve_precision
 from fedmpq.errors import UserError
 from fedmpq.files import write_json
-from fedmpq.reporting.benchmarks import as_plain_text
+from fedmpq.reporting.benchmarks import as_plain_text, draw
 from pipeline import command
 from pipeline.report import renew
 
@@ -29,26 +29,29 @@ MEASUREMENTS = {
     "allocation": (core.allocation, core.ALLOCATIONS.values()),
     "memory": (rounds.memory, [rounds.MEMORY]),
     "growth": (rounds.growth, rounds.GROWTH),
-    "flower": (flower.compared, flower.ROWS),
-    "flower-small": (flower.small, flower.SMALL),
+    "flower": (flower.compared, [flower.OVERHEAD, flower.DEFAULT, flower.MEMORY]),
+    "flower-small": (flower.small, [flower.SMALL]),
 }
 """What makes the rows, and the rows, in their order."""
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print; write what is measured in full to reports/benchmarks.json, and the reports anew."""
+    """Measure and print; write what is measured in full to reports/, and the reports anew."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, help="only these")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works: numbers mean nothing")
     options = parser.parse_args(arguments)
     if torch.cuda.is_available():
         raise UserError("the benchmarks are of processors; hide the GPU from them with: CUDA_VISIBLE_DEVICES=")
-    report = circumstances() | {"benchmarks": list(measure(options.only, QUICK if options.quick else Scale()))}
+    report = circumstances() | {"benchmarks": [*measure(options.only, QUICK if options.quick else Scale())]}
+    print(as_plain_text(report))
     if options.only is MEASUREMENTS and not options.quick:
         write_json(command.ROOT / "reports" / "benchmarks.json", report)
+        for row in report["benchmarks"]:
+            if "growth" in row:
+                draw(row["growth"], command.ROOT / "reports")
         renew(command.parameters())
-    print(as_plain_text(report))
 
 
 def measure(names: list[str], scale: Scale) -> Rows:

@@ -1,9 +1,8 @@
 """What is computed apart from any training: plain PyTorch, a client's step beside it, packing, allocation of bits."""
 
 import multiprocessing
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,32 +66,26 @@ class Plain:
         self.model.train()
 
 
-def plain_loop(scale: Scale, precision: str, clients: Iterable[int], cores: int) -> float:
-    """Seconds of plain steps on as many images as each of `clients` has, and of evaluation of the test images.
+def plain_loop(scale: Scale, precision: str, clients: list[int], tests: int, cores: int) -> float:
+    """Seconds of plain steps on as many images as each of `clients` has, and of evaluation of `tests` images.
 
     All `cores` have a share of the batches; they work at the same time, and so slow each other.
     """
-    steps = sorted((size for images in clients for size in _batches(images, scale.batch)), reverse=True)
-    tests = _batches(scale.test_images, scale.batch)
-    shares = [(scale, precision, steps[core::cores], tests[core::cores]) for core in range(cores)]
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        pool.starmap(_loop, [(scale, precision, steps[:1], [])] * cores, 1)  # It imports, and builds the models.
-        return seconds(lambda: pool.starmap(_loop, shares, 1))
+    steps, evaluations = (
+        [min(scale.batch, images - start) for images in counts for start in range(0, images, scale.batch)]
+        for counts in (clients, [tests])
+    )
+    shares = [(scale, precision, steps[core::cores], evaluations[core::cores]) for core in range(cores)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(cores, initializer=context.Barrier(cores).wait) as pool:
+        return max(pool.starmap(_loop, shares, chunksize=1))
 
 
-def _batches(images: int, size: int) -> list[int]:
-    return [min(size, images - start) for start in range(0, images, size)]
-
-
-_plain = cache(Plain)
-
-
-def _loop(scale: Scale, precision: str, steps: list[int], tests: list[int]) -> None:
-    plain = _plain(scale, precision)
-    for size in steps:
+def _loop(scale: Scale, precision: str, steps: list[int], evaluations: list[int]) -> float:
+    plain = Plain(scale, precision)
+    for size in {*steps, *evaluations}:  # What is done for the first batch of a size is done once in a training.
         plain.step(size)
-    for size in tests:
-        plain.evaluate(size)
+    return seconds(lambda: [*map(plain.step, steps), *map(plain.evaluate, evaluations)])
 
 
 def steps(folder: Path, scale: Scale) -> Rows:

@@ -23,11 +23,10 @@ from fedmpq.errors import UserError
 AT_MOST, AT_LEAST = "at most", "at least"
 COMPARE = {"x": operator.truediv, "%": lambda measured, against: 100 * measured / against, "s": operator.sub}
 """What two medians make, by its unit: how many times the other, which part of it, what is added to it."""
-ENDED = r"\bround \d"
-"""In the line that a training prints after each round."""
 LIMIT = 900
 """Seconds after which a command hangs, as Flower does once Ray has failed, and is killed."""
-Rows = Iterator[dict[str, Any]]
+Row = dict[str, Any]
+Rows = Iterator[Row]
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,19 @@ class Benchmark:
     unit: str
     """Of the value and the target: x, % or s."""
 
-    def row(self, measured: Sequence[float], against: Sequence[float], note: str, unit: str = "s") -> dict[str, Any]:
+    def row(self, measured: Sequence[float], against: Sequence[float], note: str, unit: str = "s") -> Row:
         """The row as it is written, of samples in `unit`, with its verdict; a missed target is no error."""
         value = COMPARE[self.unit](median(measured), median(against))
         holds = value <= self.target if self.bound == AT_MOST else value >= self.target
         medians = {"measured": _summary(measured, unit), "reference": _summary(against, unit)}
         return {**self.missing(note), "value": value, "holds": holds, **medians}
 
-    def missing(self, reason: str) -> dict[str, Any]:
+    def missing(self, reason: str) -> Row:
         """The row of a measurement that could not be made."""
         return asdict(self) | {"value": None, "holds": None, "note": reason, "measured": None, "reference": None}
 
 
-def _summary(samples: Sequence[float], unit: str) -> dict[str, Any]:
+def _summary(samples: Sequence[float], unit: str) -> Row:
     found = {"median": median(samples), "lowest": min(samples), "highest": max(samples)}
     return {**found, "samples": len(samples), "unit": unit}
 
@@ -71,12 +70,12 @@ def alternate(*actions: Callable[[], Any], times: int) -> list[tuple[Any, ...]]:
 
 
 class Watched(NamedTuple):
-    """What was seen of a process."""
+    """What was seen of a training."""
 
     times: list[float]
-    """When it printed the lines looked for, in seconds since the start."""
+    """When its rounds ended, in seconds since the start."""
     peak: float
-    """The most memory that it had then, in MiB; see `memory`."""
+    """The most memory that it had then, in MiB: see `memory`."""
 
 
 def start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen:
@@ -86,23 +85,19 @@ def start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, preexec_fn=lambda: signal(SIGINT, SIG_DFL), **pipes)
 
 
-def watch(process: subprocess.Popen, pattern: str = ENDED, weigh: bool = False) -> Watched:
-    """Watch what `start` has started, to its end.
-
-    Args:
-        process: what is watched.
-        pattern: in the lines that it is watched for.
-        weigh: look at its memory then, which takes it some 50 ms.
+def watch(process: subprocess.Popen, weigh: bool = False) -> Watched:
+    """Watch what `start` has started, to its end; to `weigh` it takes 50 ms of a core after each round.
 
     Raises:
-        UserError: its exit code is not 0, or there was no such line; the text has its last words.
+        UserError: its exit code is not 0, or no round ended; the text has its last words.
     """
     started, times, looks, words, limit = time.time(), [], [0.0], deque(maxlen=3), Timer(LIMIT, process.kill)
+    limit.daemon = True
     limit.start()
     with process:
         for line in process.stdout:
             words.append(line.strip())
-            if re.search(pattern, line):
+            if re.search(r"\bround \d", line):
                 times.append(time.time() - started)
                 looks += [memory(process.pid)] if weigh else []
     limit.cancel()
@@ -112,7 +107,7 @@ def watch(process: subprocess.Popen, pattern: str = ENDED, weigh: bool = False) 
 
 
 def lengths(*runs: Watched) -> list[float]:
-    """Seconds of the rounds of trainings, from end to end: the first, in which workers start, does not count."""
+    """Seconds of the rounds, from end to end: the first of each run, in which workers start, does not count."""
     return [end - start for run in runs for start, end in pairwise(run.times)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Watched, start, watch
+from benchmarks.measure import start
 from fedmpq.config import Experiment, load_parameters
 from fedmpq.engine.cell import Cell
 from fedmpq.engine.inputs import RECORD, arrays_record
@@ -19,7 +19,7 @@ from fedmpq.seeding import numpy_generator
 from fedmpq.tracking import connection
 from pipeline import command
 
-NAME, ALPHA, ALIKE, CLASSES = "bench", 0.5, 1e12, 8
+NAME, CLASSES = "bench", 8
 
 
 @dataclass(frozen=True)
@@ -66,28 +66,21 @@ QUICK = Scale("resnet8", 8, 4, clients=2, images=8, test_images=8, rounds=2, ste
 
 
 def make(root: Path, scale: Scale, algorithm: str, changes: dict[str, Any] | None = None, alike: bool = False) -> Cell:
-    """Make the folder `root` with random images, and return what is trained there; for `changes` see `Scale.experiment`.
+    """Make the folder `root`, and return what is trained there; for `changes` see `Scale.experiment`.
 
     If clients are `alike`, all hold equally many images (a multiple of CLASSES), else these are divided at alpha 0.5.
-    """
-    data, experiment = root / "data" / "prepared" / NAME, scale.experiment(changes)
-    _write_images(data, scale)
-    write_json(data / RECORD, arrays_record(experiment.data))
-    return project(root, experiment, algorithm, ALIKE if alike else ALPHA)
-
-
-def project(root: Path, experiment: Experiment, algorithm: str, alpha: float = ALPHA) -> Cell:
-    """Make the folder `root`, and return what is trained there.
-
-    Beside it an empty database of MLflow is made, once since it takes seconds, to be copied.
+    Beside `root` an empty database of MLflow is made, once since it takes seconds, to be copied.
     """
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # It would lead trainings away from their folder.
     shutil.copytree(command.ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     connection.connect(root.parent).client.search_experiments()
     shutil.copy(root.parent / "mlflow.db", root)
     (root / "src").symlink_to(command.ROOT / "src")
+    alpha, experiment, data = 1e12 if alike else 0.5, scale.experiment(changes), root / "data" / "prepared" / NAME
     lists = {"experiments": [NAME], "algorithms": [algorithm], "alphas": [alpha]}
     write_json(root / "params.yaml", {**lists, NAME: experiment.tree()})
+    _write_images(data, scale)
+    write_json(data / RECORD, arrays_record(experiment.data))
     return Cell.of(root, load_parameters(root / "params.yaml"), NAME, algorithm, alpha)
 
 
@@ -106,8 +99,3 @@ def train(cell: Cell) -> Popen:
     """Start the training of `cell`."""
     options = f"--experiment {cell.name} --algorithm {cell.algorithm} --alpha {cell.alpha} --overwrite"
     return start([sys.executable, "-m", "pipeline.train", *options.split()], cell.root)
-
-
-def trained(cell: Cell, weigh: bool = False) -> Watched:
-    """What is seen of the training of `cell`: see `watch`."""
-    return watch(train(cell), weigh=weigh)
