@@ -40,9 +40,7 @@ def compared(folder: Path, scale: Scale) -> Rows:
         times=2,
     )
     least = median(plain)
-    note = (
-        f"Flower {version()}; same clients, batches and images; two runs each in turn, without each run's first round"
-    )
+    note = f"Flower {version()}; same clients, batches, images; two runs each in turn, without each run's first round"
     less = ([seconds - least for seconds in lengths(*runs)] for runs in (theirs, ours))
     yield OVERHEAD.row(*less, f"{note}; plain steps on all cores at the same time take {least:.3g} s of each")
     yield DEFAULT.row(lengths(*theirs), lengths(*usual), f"precision: auto, which is {default.precision} here")
@@ -54,10 +52,9 @@ def small(folder: Path, scale: Scale) -> Rows:
     tiny = replace(scale, network="resnet8", image_size=16, batch=32, images=32, clients=10 * scale.clients)
     cell, cores = make(folder / "flower-small", tiny, "fp32", FLOAT32, alike=True), available_cores()
     plain = plain_loop(tiny, "float32", [tiny.images] * tiny.clients, 0, cores)
-    ours, *theirs = (
-        lengths(run) for run in (watch(train(cell)), *(_simulated(cell, n) for n in (1, cores, 2 * cores)))
-    )
-    each = [[seconds / tiny.clients for seconds in rounds] for rounds in (min(theirs, key=median), ours)]
+    theirs = [lengths(_simulated(cell, actors)) for actors in (1, cores, 2 * cores)]
+    sides = min(theirs, key=median), lengths(watch(train(cell)))
+    each = [[seconds / tiny.clients for seconds in rounds] for rounds in sides]
     beyond = [1000 * cores * (median(times) - plain / tiny.clients) for times in each]
     note = f"ResNet-8, 16 x 16 pixels; Flower with the best of 1, {cores}, {2 * cores} actors; beyond its step a client"
     yield SMALL.row(*each, f"{note} costs {beyond[0]:.1f} ms of a core in Flower, {beyond[1]:.1f} ms here")

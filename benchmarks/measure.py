@@ -36,27 +36,23 @@ class Benchmark:
     name: str
     measure: str
     against: str
-    bound: str
-    """AT_MOST | AT_LEAST"""
+    bound: str  # AT_MOST | AT_LEAST
     target: float
-    unit: str
-    """Of the value and the target: x, % or s."""
+    unit: str  # of the value and the target: x, % or s
 
     def row(self, measured: Sequence[float], against: Sequence[float], note: str, unit: str = "s") -> Row:
         """The row as it is written, of samples in `unit`, with its verdict; a missed target is no error."""
         value = COMPARE[self.unit](median(measured), median(against))
         holds = value <= self.target if self.bound == AT_MOST else value >= self.target
-        medians = {"measured": _summary(measured, unit), "reference": _summary(against, unit)}
-        return {**self.missing(note), "value": value, "holds": holds, **medians}
+        row = self.missing(note) | {"value": value, "holds": holds}
+        for side, samples in (("measured", measured), ("reference", against)):
+            found = {"median": median(samples), "lowest": min(samples), "highest": max(samples)}
+            row[side] = found | {"samples": len(samples), "unit": unit}
+        return row
 
     def missing(self, reason: str) -> Row:
         """The row of a measurement that could not be made."""
         return asdict(self) | {"value": None, "holds": None, "note": reason, "measured": None, "reference": None}
-
-
-def _summary(samples: Sequence[float], unit: str) -> Row:
-    found = {"median": median(samples), "lowest": min(samples), "highest": max(samples)}
-    return {**found, "samples": len(samples), "unit": unit}
 
 
 def seconds(action: Callable[[], Any], number: int = 1) -> float:
@@ -70,12 +66,10 @@ def alternate(*actions: Callable[[], Any], times: int) -> list[tuple[Any, ...]]:
 
 
 class Watched(NamedTuple):
-    """What was seen of a training."""
+    """When the rounds of a training ended, in seconds since its start, and the most MiB (see `memory`) it had then."""
 
     times: list[float]
-    """When its rounds ended, in seconds since the start."""
     peak: float
-    """The most memory that it had then, in MiB: see `memory`."""
 
 
 def start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen:

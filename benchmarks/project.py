@@ -30,17 +30,12 @@ class Scale:
     image_size: int = 32
     batch: int = 64
     clients: int = 10
-    images: int = 640
-    """Training images of a client on average."""
+    images: int = 640  # for training, of a client on average
     test_images: int = 1000
-    rounds: int = 4
-    """Of which the first, in which workers start, does not count."""
-    steps: int = 12
-    """Measured together."""
-    repeats: int = 5
-    """Of what takes seconds."""
-    crowds: tuple[int, ...] = (10, 100, 1_000, 10_000)
-    """Numbers of clients between which growth is measured."""
+    rounds: int = 4  # of which the first, in which workers start, does not count
+    steps: int = 12  # measured together
+    repeats: int = 5  # of what takes seconds
+    crowds: tuple[int, ...] = (10, 100, 1_000, 10_000)  # clients over which growth is measured
 
     def experiment(self, changes: dict[str, Any] | None = None) -> Experiment:
         """`digits` of params.yaml at this scale, with `changes` by dotted key."""

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.core import plain_loop
-from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Row, Rows, Watched, alternate, lengths, start, watch
+from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Rows, Watched, alternate, lengths, start, watch
 from benchmarks.project import Scale, make, train
-from fedmpq.engine.cell import Cell
 from fedmpq.engine.hardware import available_cores
 
 LEAST, WHOLE = "plain steps and evaluation, on one core, / cores", "with evaluation and logging, all cores"
@@ -53,22 +53,18 @@ def digits(folder: Path, scale: Scale) -> Rows:
     yield from rows
 
 
-def _beside_plain(
-    folder: Path, scale: Scale, benchmarks: dict[str, Benchmark], tests: int, cores: int
-) -> tuple[list[Row], Cell, Watched]:
+def _beside_plain(folder: Path, scale: Scale, rows: dict[str, Benchmark], tests: int, cores: int) -> tuple[Any, ...]:
     """The rows, and the last training; `cores` are those at work together in the plain loop."""
-    cells = [make(folder / benchmark.name, scale, algorithm) for algorithm, benchmark in benchmarks.items()]
+    cells = [make(folder / row.name, scale, algorithm) for algorithm, row in rows.items()]
     clients, share = np.diff(cells[0].setup(0).partition.offsets).tolist(), cores / available_cores()
     least, *runs = alternate(
         lambda: share * plain_loop(scale, "auto", clients, tests, cores),
         *(lambda cell=cell: watch(train(cell)) for cell in cells),
         times=min(2, scale.repeats),
     )
-    note = (
-        f"{scale.clients} clients, {sum(clients):,} images, once, divided at alpha 0.5; {scale.test_images} test images"
-    )
-    rows = [row.row(least, lengths(*found), note) for row, found in zip(benchmarks.values(), runs, strict=True)]
-    return rows, cells[-1], runs[-1][-1]
+    note = f"{scale.clients} clients, {sum(clients):,} images divided at alpha 0.5, {scale.test_images} test images"
+    found = [row.row(least, lengths(*own), note) for row, own in zip(rows.values(), runs, strict=True)]
+    return found, cells[-1], runs[-1][-1]
 
 
 def start_up(folder: Path, scale: Scale) -> Rows:
