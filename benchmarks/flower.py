@@ -1,27 +1,26 @@
 """A round in Flower's own simulation beside ours: FedAvg on the same clients, images and batches."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from joblib import cpu_count
 
-from benchmarks.measure import AT_LEAST, Benchmark, Rows, Watched, alternate, start, watch
+from benchmarks.core import plain_loop
+from benchmarks.measure import AT_LEAST, Benchmark, Rows, Watched, alternate, lengths, start, watch
 from benchmarks.project import Scale, make, train
-from benchmarks.rounds import ENDED, on_all_cores
+from fedmpq.engine.cell import Cell
 from fedmpq.errors import UserError
 from pipeline import command
 
-THEIRS = "a round in Flower's simulation, FedAvg in float32"
-OURS = "our FP32 in float32"
+THEIRS, OURS = "a round in Flower's simulation, FedAvg in float32", "our FP32 in float32"
 OVERHEAD = Benchmark("flower", f"{THEIRS}, less its plain steps", f"{OURS}, less the same", AT_LEAST, 2, "x")
 DEFAULT = Benchmark("flower-default", THEIRS, "our FP32 in the precision that it takes here", AT_LEAST, 2, "x")
 MEMORY = Benchmark("flower-memory", "peak memory of Flower's simulation", OURS, AT_LEAST, 1, "x")
+SMALL = Benchmark("flower-small", "a client of one batch of 32, 100 in a round, in Flower", OURS, AT_LEAST, 3, "x")
 ENVIRONMENT = command.ROOT / ".venv-flower"
 """Of Python, with Flower in it if that is installed."""
-PROGRAM = Path(__file__).with_name("flower_app.py")
+FLOAT32 = {"training.precision": "float32"}
 
 
 def version() -> str | None:
@@ -30,38 +29,40 @@ def version() -> str | None:
     return found and found.stem.removeprefix("flwr-")
 
 
-def measure(folder: Path, scale: Scale) -> Rows:
-    """The three rows, empty where Flower is not there or a training fails."""
-    try:
-        yield from compared(folder, replace(scale, rounds=4))
-    except UserError as error:
-        yield from (benchmark.missing(str(error)) for benchmark in (OVERHEAD, DEFAULT, MEMORY))
-
-
 def compared(folder: Path, scale: Scale) -> Rows:
-    """The three rows, from runs of Flower, of ours in float32 and as it comes, and of plain steps."""
-    flower = version()
-    if not flower:
-        raise UserError("Flower is not installed in .venv-flower; `make bench` does that")
-    float32 = make(folder / "flower", scale, "fp32", {"training.precision": "float32"}, alike=True)
-    default = make(folder / "flower-default", scale, "fp32", alike=True)
+    """Flower and ours, in float32 and as it comes."""
+    scale, cores = replace(scale, rounds=3), cpu_count()
+    float32, default = (make(folder / f"flower-{n}", scale, "fp32", FLOAT32 if n else {}, alike=True) for n in (1, 0))
     theirs, ours, usual, plain = alternate(
-        lambda: watch(start([ENVIRONMENT / "bin" / "python", PROGRAM, str(cpu_count())], float32.root)),
-        lambda: watch(train(float32)),
+        lambda: _simulated(float32, cores),
+        lambda: watch(train(float32), weigh=True),
         lambda: watch(train(default)),
-        lambda: on_all_cores(scale, "float32"),
+        lambda: plain_loop(scale, "float32", [scale.images] * scale.clients, scale.test_images, cores),
         times=2,
     )
     least = median(plain)
-    note = f"Flower {flower}; same clients, batches and images; two runs each in turn, without each run's first round"
-    less = ([seconds - least for seconds in round_seconds(runs)] for runs in (theirs, ours))
+    note = f"Flower {version()}; same clients, batches, images; two runs each in turn, without each run's first round"
+    less = ([seconds - least for seconds in lengths(*runs)] for runs in (theirs, ours))
     yield OVERHEAD.row(*less, f"{note}; plain steps on all cores at the same time take {least:.3g} s of each")
-    yield DEFAULT.row(
-        round_seconds(theirs), round_seconds(usual), f"precision: auto, which is {default.precision} here"
-    )
+    yield DEFAULT.row(lengths(*theirs), lengths(*usual), f"precision: auto, which is {default.precision} here")
     yield MEMORY.row(*([run.peak for run in runs] for runs in (theirs, ours)), "all processes together", "MiB")
 
 
-def round_seconds(runs: Sequence[Watched]) -> list[float]:
-    """Times between the ends of the rounds: the first, in which workers start, does not count."""
-    return [end - start for run in runs for start, end in pairwise(run.times(ENDED))]
+def small(folder: Path, scale: Scale) -> Rows:
+    """Small models and small clients, with the number of Flower's actors that suits it best."""
+    tiny = replace(scale, network="resnet8", image_size=16, batch=32, images=32, clients=10 * scale.clients)
+    cell, cores = make(folder / "flower-small", tiny, "fp32", FLOAT32, alike=True), cpu_count()
+    plain = plain_loop(tiny, "float32", [tiny.images] * tiny.clients, 0, cores)
+    theirs = [lengths(_simulated(cell, actors)) for actors in (1, cores, 2 * cores)]
+    sides = min(theirs, key=median), lengths(watch(train(cell)))
+    each = [[seconds / tiny.clients for seconds in rounds] for rounds in sides]
+    beyond = [1000 * cores * (median(times) - plain / tiny.clients) for times in each]
+    note = f"ResNet-8, 16 x 16 pixels; Flower with the best of 1, {cores}, {2 * cores} actors; beyond its step a client"
+    yield SMALL.row(*each, f"{note} costs {beyond[0]:.1f} ms of a core in Flower, {beyond[1]:.1f} ms here")
+
+
+def _simulated(cell: Cell, actors: int) -> Watched:
+    if not version():
+        raise UserError("Flower is not installed in .venv-flower; `make bench` does that")
+    program = [ENVIRONMENT / "bin" / "python", Path(__file__).with_name("flower_app.py"), str(actors)]
+    return watch(start([*program, cell.partition_file(0)], cell.root), weigh=True)

@@ -1,8 +1,8 @@
 """FedAvg in Flower's own simulation, as its documentation shows it: a ClientApp, a ServerApp, its FedAvg.
 
 Runs in an environment of its own, which has nothing of this package but the network, and in a folder that
-`project.make` has made: python flower_app.py CORES. What is plain there is done well here: images are normalized once
-in a training, the convolutions get channels-last tensors, a client has one thread and the server all of them.
+`project.make` has made: python flower_app.py ACTORS PARTITION. What is plain there is done well here: images are
+normalized once in a training, the convolutions get channels-last tensors, a client has one thread and the server all.
 """
 
 import json
@@ -22,18 +22,18 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from torch.utils.data import DataLoader, TensorDataset
 
-from fedmpq.models import build_model
+from fedmpq.models.resnet import ResNet
 
 SETTINGS = json.loads(Path("params.yaml").read_text())["bench"]
 TRAINING, CLIENTS = SETTINGS["training"], SETTINGS["partition"]["clients"]
-DATA, PARTITION = Path("data/prepared/bench").resolve(), Path("data/partitions/bench/alpha-0.5/seed-0.npz").resolve()
+DATA, PARTITION = Path("data/prepared/bench").resolve(), Path(sys.argv[2])
 META = json.loads((DATA / "meta.json").read_text())
 client_app, server_app = ClientApp(), ServerApp()
 
 
 def network(arrays: ArrayRecord | None = None) -> torch.nn.Module:
     """The network, with the weights in `arrays` if there are any."""
-    model = build_model(SETTINGS["model"]["network"], len(META["classes"]), META["image_size"])
+    model = ResNet(int(SETTINGS["model"]["network"].removeprefix("resnet")), len(META["classes"]))
     if arrays:
         model.load_state_dict(arrays.to_torch_state_dict())
     return model.to(memory_format=torch.channels_last)

@@ -4,15 +4,17 @@ import operator
 import re
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from signal import SIG_DFL, SIGINT, signal
 from statistics import median
+from threading import Timer
 from timeit import timeit
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -21,11 +23,10 @@ from fedmpq.errors import UserError
 AT_MOST, AT_LEAST = "at most", "at least"
 COMPARE = {"x": operator.truediv, "%": lambda measured, against: 100 * measured / against, "s": operator.sub}
 """What two medians make, by its unit: how many times the other, which part of it, what is added to it."""
-PAUSE = 20
-"""A look at the memory costs milliseconds of a core: nothing is looked at for so many times as long."""
 LIMIT = 900
 """Seconds after which a command hangs, as Flower does once Ray has failed, and is killed."""
-Rows = Iterator[dict[str, Any]]
+Row = dict[str, Any]
+Rows = Iterator[Row]
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,23 @@ class Benchmark:
     name: str
     measure: str
     against: str
-    bound: Literal["at most", "at least"]
+    bound: str  # AT_MOST | AT_LEAST
     target: float
-    unit: str
-    """Of the value and the target: x, % or s."""
+    unit: str  # of the value and the target: x, % or s
 
-    def row(self, measured: Sequence[float], against: Sequence[float], note: str, unit: str = "s") -> dict[str, Any]:
+    def row(self, measured: Sequence[float], against: Sequence[float], note: str, unit: str = "s") -> Row:
         """The row as it is written, of samples in `unit`, with its verdict; a missed target is no error."""
         value = COMPARE[self.unit](median(measured), median(against))
         holds = value <= self.target if self.bound == AT_MOST else value >= self.target
-        medians = {"measured": summary(measured, unit), "reference": summary(against, unit)}
-        return {**asdict(self), "value": value, "holds": holds, "note": note, **medians}
+        row = self.missing(note) | {"value": value, "holds": holds}
+        for side, samples in (("measured", measured), ("reference", against)):
+            found = {"median": median(samples), "lowest": min(samples), "highest": max(samples)}
+            row[side] = found | {"samples": len(samples), "unit": unit}
+        return row
 
-    def missing(self, reason: str) -> dict[str, Any]:
+    def missing(self, reason: str) -> Row:
         """The row of a measurement that could not be made."""
-        return {**asdict(self), "value": None, "holds": None, "note": reason, "measured": None, "reference": None}
-
-
-def summary(samples: Sequence[float], unit: str) -> dict[str, Any]:
-    """The median, and the range in which the samples lie."""
-    found = {"median": median(samples), "lowest": min(samples), "highest": max(samples)}
-    return {**found, "samples": len(samples), "unit": unit}
+        return asdict(self) | {"value": None, "holds": None, "note": reason, "measured": None, "reference": None}
 
 
 def seconds(action: Callable[[], Any], number: int = 1) -> float:
@@ -68,18 +65,11 @@ def alternate(*actions: Callable[[], Any], times: int) -> list[tuple[Any, ...]]:
     return list(zip(*([action() for action in actions] for _ in range(times)), strict=True))
 
 
-@dataclass(frozen=True)
-class Watched:
-    """What was seen of a process."""
+class Watched(NamedTuple):
+    """When the rounds of a training ended, in seconds since its start, and the most MiB (see `memory`) it had then."""
 
-    lines: list[tuple[float, str]]
-    """What it printed, errors too; each line with its time, in seconds since the start."""
+    times: list[float]
     peak: float
-    """The most memory that it had at a time, in MiB; see `memory`."""
-
-    def times(self, pattern: str) -> list[float]:
-        """When it printed a line in which `pattern` is found."""
-        return [at for at, line in self.lines if re.search(pattern, line)]
 
 
 def start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen:
@@ -89,34 +79,37 @@ def start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, preexec_fn=lambda: signal(SIGINT, SIG_DFL), **pipes)
 
 
-def watch(process: subprocess.Popen) -> Watched:
-    """Watch what `start` has started, to its end.
+def watch(process: subprocess.Popen, weigh: bool = False) -> Watched:
+    """Watch what `start` has started, to its end; to `weigh` it takes 50 ms of a core after each round.
 
     Raises:
-        UserError: its exit code is not 0; the text has its last words.
+        UserError: its exit code is not 0, or no round ended; the text has its last words.
     """
-    started, looks = time.time(), []
-    with ThreadPoolExecutor() as reader, process:
-        output = reader.submit(lambda: [(time.time() - started, line.rstrip()) for line in process.stdout])
-        while process.poll() is None:
-            looking = timeit(lambda: looks.append(memory(process.pid)), timer=time.thread_time, number=1)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PAUSE * looking)
-            if time.time() - started > LIMIT:
-                process.kill()
-        lines = output.result()
-    if process.returncode:
-        raise UserError(" / ".join(line for _, line in lines[-3:]) or f"exit code {process.returncode}")
-    return Watched(lines, max(looks))
+    started, times, looks, words, limit = time.time(), [], [0.0], deque(maxlen=3), Timer(LIMIT, process.kill)
+    limit.daemon = True
+    limit.start()
+    with process:
+        for line in process.stdout:
+            words.append(line.strip())
+            if re.search(r"\bround \d", line):
+                times.append(time.time() - started)
+                looks += [memory(process.pid)] if weigh else []
+    limit.cancel()
+    if process.returncode or not times:
+        raise UserError(" / ".join(words) or f"exit code {process.returncode}")
+    return Watched(times, max(looks))
+
+
+def lengths(*runs: Watched) -> list[float]:
+    """Seconds of the rounds, from end to end: the first of each run, in which workers start, does not count."""
+    return [end - start for run in runs for start, end in pairwise(run.times)]
 
 
 def memory(pid: int) -> float:
     """MiB of a process and its descendants; what several share counts once (but on Linux alone: else, not at all)."""
-    found = 0
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                information = process.memory_full_info()
-                found += getattr(information, "pss", 0) or information.uss
+    found, root = 0, psutil.Process(pid)
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            information = process.memory_full_info()
+            found += getattr(information, "pss", 0) or information.uss
     return found / 2**20

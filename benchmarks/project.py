@@ -9,7 +9,6 @@ from subprocess import Popen
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from benchmarks.measure import start
 from fedmpq.config import Experiment, load_parameters
@@ -20,9 +19,7 @@ from fedmpq.seeding import numpy_generator
 from fedmpq.tracking import connection
 from pipeline import command
 
-NAME, ALPHA, CLASSES = "bench", 0.5, 10
-FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME")
-"""Variables that would lead trainings away from their folder."""
+NAME, CLASSES = "bench", 8
 
 
 @dataclass(frozen=True)
@@ -33,70 +30,62 @@ class Scale:
     image_size: int = 32
     batch: int = 64
     clients: int = 10
-    images: int = 640
-    """Training images of a client on average."""
+    images: int = 640  # for training, of a client on average
     test_images: int = 1000
-    rounds: int = 6
-    """Of which the first, in which workers start, does not count."""
-    steps: int = 12
-    """Measured together."""
-    repeats: int = 5
-    """Of what takes seconds."""
+    rounds: int = 4  # of which the first, in which workers start, does not count
+    steps: int = 12  # measured together
+    repeats: int = 5  # of what takes seconds
+    crowds: tuple[int, ...] = (10, 100, 1_000, 10_000)  # clients over which growth is measured
 
     def experiment(self, changes: dict[str, Any] | None = None) -> Experiment:
-        """The `defaults` of params.yaml at this scale, with `changes` by dotted key."""
-        path = command.ROOT / "params.yaml"
-        defaults = YAML(typ="safe", pure=True).load(path)["defaults"]
+        """`digits` of params.yaml at this scale, with `changes` by dotted key."""
+        parameters = load_parameters(command.ROOT / "params.yaml")
+        budgets = parameters.experiment("digits").model.budgets
         values = {
             "data.source": NAME,
+            "data.image_size": None,
             "partition.clients": self.clients,
             "partition.min_samples": 1,
             "partition.seeds": [0],
             "model.network": self.network,
-            "model.budgets": (defaults["model"]["budgets"] * self.clients)[: self.clients],
+            "model.budgets": (budgets * self.clients)[: self.clients],
             "training.rounds": self.rounds,
-            "training.local_epochs": 1,
             "training.batch_size": self.batch,
             "training.lr": 0.01,
-            **(changes or {}),
         }
-        overrides = {NAME: defaults} | {f"{NAME}.{key}": value for key, value in values.items()}
-        return load_parameters(path, overrides).experiment(NAME)
+        return parameters.varied("digits", values | (changes or {}))
 
 
-QUICK = Scale("resnet8", 8, 4, clients=2, images=8, test_images=8, rounds=2, steps=3, repeats=1)
+QUICK = Scale("resnet8", 8, 4, clients=2, images=8, test_images=8, rounds=2, steps=3, repeats=1, crowds=(10, 20))
 """To see that everything works; its numbers mean nothing."""
 
 
 def make(root: Path, scale: Scale, algorithm: str, changes: dict[str, Any] | None = None, alike: bool = False) -> Cell:
     """Make the folder `root`, and return what is trained there; for `changes` see `Scale.experiment`.
 
-    If clients are `alike`, all hold as many images; else these are divided at alpha 0.5. Beside `root` an empty
-    database of MLflow is made, once since it takes seconds, to be copied.
+    If clients are `alike`, all hold equally many images (a multiple of CLASSES), else these are divided at alpha 0.5.
+    Beside `root` an empty database of MLflow is made, once since it takes seconds, to be copied.
     """
-    for name in FOREIGN:
-        os.environ.pop(name, None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # It would lead trainings away from their folder.
     shutil.copytree(command.ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     connection.connect(root.parent).client.search_experiments()
     shutil.copy(root.parent / "mlflow.db", root)
     (root / "src").symlink_to(command.ROOT / "src")
-    alpha, experiment, parameters = 1e9 if alike else ALPHA, scale.experiment(changes), root / "params.yaml"
+    alpha, experiment, data = 1e12 if alike else 0.5, scale.experiment(changes), root / "data" / "prepared" / NAME
     lists = {"experiments": [NAME], "algorithms": [algorithm], "alphas": [alpha]}
-    write_json(parameters, {**lists, NAME: experiment.tree()})
-    write_images(root / "data" / "prepared" / NAME, scale)
-    write_json(root / "data" / "prepared" / NAME / RECORD, arrays_record(experiment.data))
-    return Cell.of(root, load_parameters(parameters), NAME, algorithm, alpha)
+    write_json(root / "params.yaml", {**lists, NAME: experiment.tree()})
+    _write_images(data, scale)
+    write_json(data / RECORD, arrays_record(experiment.data))
+    return Cell.of(root, load_parameters(root / "params.yaml"), NAME, algorithm, alpha)
 
 
-def write_images(folder: Path, scale: Scale) -> None:
-    """Write random images as stage `prepare` does."""
+def _write_images(folder: Path, scale: Scale) -> None:
     folder.mkdir(parents=True)
     generator, side = numpy_generator("benchmark"), scale.image_size
     sizes = {"test": scale.test_images, "train": scale.clients * scale.images}
     for part, count in sizes.items():
-        labels = np.arange(count) % CLASSES
         np.save(folder / f"{part}_images.npy", generator.integers(0, 256, (count, side, side, 3), np.uint8))
-        np.save(folder / f"{part}_labels.npy", labels)
+        np.save(folder / f"{part}_labels.npy", np.arange(count) % CLASSES)
     meta = {"data": NAME, "classes": [str(label) for label in range(CLASSES)], "image_size": side, "source": "random"}
     write_json(folder / "meta.json", {**meta, "mean": [0.5] * 3, "std": [0.29] * 3, **sizes})
 

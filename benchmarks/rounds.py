@@ -1,100 +1,108 @@
-"""Whole trainings: a round beside what its images cost at least, the start-up, and the memory."""
+"""Whole trainings: a round beside the steps that it has at least, the start-up, the memory, and how both grow."""
 
-import multiprocessing
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from joblib import cpu_count
 
-from benchmarks.core import Plain
-from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Rows, alternate, seconds, start, watch
+from benchmarks.core import plain_loop
+from benchmarks.measure import AT_LEAST, AT_MOST, Benchmark, Rows, Watched, alternate, lengths, start, watch
 from benchmarks.project import Scale, make, train
-from fedmpq.config import Execution
-from fedmpq.engine import processes
-from fedmpq.engine.seed_run import SeedRun
-from fedmpq.tracking import Run, Training, round_metrics
 
-OURS = "a whole round of 10 clients with evaluation and logging, all cores"
+LEAST, WHOLE = "plain steps and evaluation, on one core, / cores", "with evaluation and logging, all cores"
+ROUNDS = {
+    "fp32": Benchmark("round", LEAST, f"a whole round of FP32, {WHOLE}", AT_LEAST, 85, "%"),
+    "fedmpq": Benchmark("round-fedmpq", LEAST, f"a whole round of FedMPQ, {WHOLE}", AT_LEAST, 85, "%"),
+}
+LOGGING = Benchmark("logging", "MLflow and files per round", "the round of FedMPQ", AT_MOST, 2, "%")
+LOOP = "the same steps in a plain loop, a process a core"
+DIGITS = {
+    "fp32": Benchmark("digits", LOOP, "a round of `digits` by FP32", AT_LEAST, 60, "%"),
+    "fedmpq": Benchmark("digits-fedmpq", LOOP, "a round of `digits` by FedMPQ", AT_LEAST, 60, "%"),
+}
 STARTED = "start-up of pipeline.train to the end of a round of one step"
-ROUND = Benchmark("round", "images x plain step time / cores", OURS, AT_LEAST, 85, "%")
-LOGGING = Benchmark("logging", "MLflow and files per round", "the round", AT_MOST, 2, "%")
 START = Benchmark("start", STARTED, "import torch, lightning", AT_MOST, 2, "s")
 MEMORY = Benchmark("memory", "peak memory, 1,000 clients of which 10 train", "10 clients", AT_MOST, 1.1, "x")
-ENDED = r"\bround \d"
-"""In the line that a training prints after each round."""
-PLAIN_STEPS = 6
-"""Plain steps, and plain evaluations, of which the time is the median."""
-
-
-def on_one_core(scale: Scale, precision: str = "auto") -> float:
-    """Seconds that plain steps on the images of a round take, and plain evaluation of those to test on."""
-    plain = Plain(scale, precision)
-    train, test = (median(seconds(action) for _ in range(PLAIN_STEPS)) for action in (plain.step, plain.evaluate))
-    return (scale.clients * scale.images * train + scale.test_images * test) / scale.batch
-
-
-def on_all_cores(scale: Scale, precision: str) -> float:
-    """The same divided among all cores, which work at the same time and so slow each other."""
-    cores, context = cpu_count(), multiprocessing.get_context("spawn")
-    with context.Pool(cores, initializer=context.Barrier(cores).wait) as pool:
-        return fmean(pool.starmap(on_one_core, [(scale, precision)] * cores, chunksize=1)) / cores
-
-
-def trained(folder: Path, scale: Scale, algorithm: str) -> list[tuple[float, ...]]:
-    """Run what `pipeline.train` runs, with plain steps after each round; the first does not count.
-
-    Returns:
-        Seconds of the rounds, those of them outside the federation's own work, and the least that a round takes. A
-        checkpoint is written when the next round begins, and counted there.
-    """
-    processes.start_importing()  # As `pipeline.train` does.
-    cell, found = make(folder / f"rounds-{algorithm}", scale, algorithm), []
-    training = Training(cell.name, algorithm, cell.alpha_label, 0, cell.flat_parameters)
-    with Run(cell.root, training) as tracked:
-        started = time.perf_counter()
-        for row, bits in SeedRun(cell, 0).rounds(Execution()):
-            tracked.log_round(round_metrics(row, bits), row["round"])
-            total = time.perf_counter() - started
-            found.append((total, total - row["seconds"], on_one_core(scale) / cpu_count()))
-            started = time.perf_counter()
-    return list(zip(*found[1:], strict=True))
+MOST, FEWER = "10,000 clients of which 100 train", "1,000 of which 100 train"
+GROWTH = (
+    Benchmark("growth-time", f"a round of {MOST}", FEWER, AT_MOST, 1.1, "x"),
+    Benchmark("growth-memory", f"peak memory, {MOST}", FEWER, AT_MOST, 1.1, "x"),
+    Benchmark("growth-rounds", f"rounds 18 to 20 of {MOST}", "rounds 2 to 4", AT_MOST, 1.1, "x"),
+)
 
 
 def rounds(folder: Path, scale: Scale) -> Rows:
-    """The rows on a round of FP32, whose step is the plain one; the note has FedMPQ's."""
-    (own, _, own_least), (total, logging, least) = (trained(folder, scale, name) for name in ("fedmpq", "fp32"))
-    note = (
-        f"FP32, {scale.clients} x {scale.images} training images, once, divided at alpha 0.5; {scale.test_images} test"
-        " images, counted at the time of a plain forward pass in float32, in which they are evaluated. FedMPQ with its"
-        f" dearer step: {ROUND.row(own_least, own, '')['value']:.0f} %"
+    """Rounds of FP32, whose step is the plain one, and of FedMPQ."""
+    rows, cell, last = _beside_plain(folder, scale, ROUNDS, scale.test_images, cores=1)
+    (table,) = cell.root.glob("results/**/rounds.csv")
+    outside = np.subtract(lengths(last), pd.read_csv(table)["seconds"][1:])
+    yield from rows
+    yield LOGGING.row(outside.tolist(), lengths(last), "all of a round but the federation's own work")
+
+
+def digits(folder: Path, scale: Scale) -> Rows:
+    """Rounds of as many images as `digits` has, with its parameters."""
+    same = Scale("resnet8", image_size=16, batch=32, images=144, test_images=360, rounds=scale.rounds)
+    rows, *_ = _beside_plain(folder, same, DIGITS, tests=0, cores=cpu_count())
+    yield from rows
+
+
+def _beside_plain(folder: Path, scale: Scale, rows: dict[str, Benchmark], tests: int, cores: int) -> tuple[Any, ...]:
+    """The rows, and the last training; `cores` are those at work together in the plain loop."""
+    cells = [make(folder / row.name, scale, algorithm) for algorithm, row in rows.items()]
+    clients, share = np.diff(cells[0].setup(0).partition.offsets).tolist(), cores / cpu_count()
+    least, *runs = alternate(
+        lambda: share * plain_loop(scale, "auto", clients, tests, cores),
+        *(lambda cell=cell: watch(train(cell)) for cell in cells),
+        times=min(2, scale.repeats),
     )
-    yield ROUND.row(least, total, note)
-    yield LOGGING.row(logging, total, "all of a round but the federation's own work")
+    note = f"{scale.clients} clients, {sum(clients):,} images divided at alpha 0.5, {scale.test_images} test images"
+    found = [row.row(least, lengths(*own), note) for row, own in zip(rows.values(), runs, strict=True)]
+    return found, cells[-1], runs[-1][-1]
 
 
 def start_up(folder: Path, scale: Scale) -> Rows:
-    """The row on the start-up."""
-    one_step = replace(scale, clients=1, images=scale.batch, test_images=scale.batch, rounds=1)
-    cell = make(folder / "start", one_step, "fedmpq")
-    imports = [sys.executable, "-c", "import torch, lightning; print('imported', flush=True)"]
+    """The start-up."""
+    cell = make(folder / "start", replace(scale, clients=1, images=8, test_images=8, rounds=1), "fedmpq")
+    imports = [sys.executable, "-c", "import torch, lightning; print('round 1', flush=True)"]
     found = alternate(
-        lambda: watch(train(cell)).times(ENDED)[0],
-        lambda: watch(start(imports, cell.root)).times("imported")[0],
+        lambda: watch(train(cell)).times[0],
+        lambda: watch(start(imports, cell.root)).times[0],
         times=scale.repeats,
     )
     yield START.row(*found, "FedMPQ, MLflow's database is there")
 
 
 def memory(folder: Path, scale: Scale) -> Rows:
-    """The row on memory: clients hold equally many images, so the data set grows with them."""
-    few = replace(scale, images=scale.batch, rounds=2)
-    many = replace(few, clients=100 * few.clients)
-    cells = (
-        make(folder / "many-clients", many, "fedmpq", {"participation.share": 0.01}, alike=True),
-        make(folder / "few-clients", few, "fedmpq", alike=True),
-    )
-    found = alternate(*(lambda cell=cell: watch(train(cell)).peak for cell in cells), times=min(3, scale.repeats))
-    yield MEMORY.row(*found, f"all processes together; each client holds {scale.batch} images, 2 rounds", "MiB")
+    """The memory: clients hold equally many images, so the data set grows with them."""
+    few = replace(scale, images=scale.batch)
+    runs = [_crowd(folder, few, clients, few.clients) for clients in (100 * few.clients, few.clients)]
+    found = alternate(*runs, times=min(3, scale.repeats))
+    note = f"all processes together, at the ends of rounds; each client holds {scale.batch} images"
+    yield MEMORY.row(*([run.peak for run in side] for side in found), note, "MiB")
+
+
+def growth(folder: Path, scale: Scale) -> Rows:
+    """Time and memory of rounds of ever more tiny clients; the first row has what the figure shows."""
+    tiny = replace(scale, network="resnet8", image_size=8, batch=8, images=8, test_images=100)
+    longer = [*[tiny] * (len(scale.crowds) - 1), replace(tiny, rounds=20)]
+    runs = [_crowd(folder, many, n, min(100, n // 10))() for n, many in zip(scale.crowds, longer, strict=True)]
+    points = {"clients": scale.crowds, "s": [median(lengths(run)) for run in runs], "MiB": [run.peak for run in runs]}
+    note = "FedMPQ, ResNet-8, 8 x 8 pixels, a batch of 8 images a client"
+    fewer, most = lengths(runs[-2]), lengths(runs[-1])
+    yield GROWTH[0].row(most, fewer, f"{note}; history and checkpoint included") | {"growth": points}
+    yield GROWTH[1].row([runs[-1].peak], [runs[-2].peak], "all processes together, at the ends of rounds", "MiB")
+    yield GROWTH[2].row(most[-3:], most[:3], "of 20")
+
+
+def _crowd(folder: Path, scale: Scale, clients: int, asked: int) -> Callable[[], Watched]:
+    """What trains `clients`, all alike, of which `asked` take part in a round."""
+    name, many = f"{scale.network}-{clients}", replace(scale, clients=clients)
+    cell = make(folder / name, many, "fedmpq", {"participation.share": asked / clients}, alike=True)
+    return lambda: watch(train(cell), weigh=True)

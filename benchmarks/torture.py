@@ -2,7 +2,6 @@
 
 import argparse
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from subprocess import Popen
 from typing import Any
 
 import pandas as pd
-import torch
 
 from benchmarks.project import NAME, Scale, make, train
 from fedmpq.errors import UserError
@@ -23,29 +21,37 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def torture(folder: Path, kills: int, seed: int, scale: Scale = SCALE) -> list[str]:
-    """Kill a training `kills` times at moments drawn by `seed`; returns the differences found.
+    """Kill trainings `kills` times in all, at moments drawn by `seed`; returns the differences found.
 
     Raises:
-        UserError: it ended with an error of its own.
+        UserError: one ended with an error of its own.
     """
-    chance, done, outcomes = random.Random(seed), 0, []
-    whole, victim = (make(folder / name, scale, "fedmpq", {"participation.share": 0.4}) for name in ("whole", "victim"))
-    undisturbed = train(whole)
+    chance, done, differences = random.Random(seed), 0, []
+    expected, _ = _endured(folder / "whole", scale, chance, kills=0)
+    while done < kills:
+        found, killed = _endured(folder / f"after-{done}", scale, chance, kills - done)
+        differences += [f"{name} differs" for name in expected if found[name] != expected[name]]
+        done += killed
+    return differences
+
+
+def _endured(root: Path, scale: Scale, chance: random.Random, kills: int) -> tuple[dict[str, Any], int]:
+    """What has come of a training that was killed up to `kills` times, and how often it was."""
+    cell, killed = make(root, scale, "fedmpq", {"participation.share": 0.4}), 0
     while True:
-        process = train(victim)
-        if done < kills:
-            done += kill(process, chance)
-            print(f"killed {done} of {kills}", flush=True)
-        if completed(process):
-            outcomes.append(results(victim.root))
-            if done == kills:
-                break
-    completed(undisturbed)
-    expected = results(whole.root) | {"MLflow": [("FINISHED", [*range(1, scale.rounds + 1)])]}
-    return [f"{name} differs" for found in outcomes for name in expected if found[name] != expected[name]]
+        process = train(cell)
+        if killed < kills:
+            killed += _kill(process, chance)
+            print(f"killed {killed} of {kills}", flush=True)
+        if process.wait() == 0:  # Not for the end of its output: workers may outlive it.
+            return _results(root), killed
+        if process.returncode == 1:
+            raise UserError(
+                f"the training ended with: {(process.stdout.read().strip() or 'an error').splitlines()[-1]}"
+            )
 
 
-def kill(process: Popen, chance: random.Random) -> bool:
+def _kill(process: Popen, chance: random.Random) -> bool:
     """Send a signal at a random moment of the start or of the rounds; False if it had ended before."""
     starting = chance.random() < 0.25
     if not starting:
@@ -57,36 +63,22 @@ def kill(process: Popen, chance: random.Random) -> bool:
     return alive
 
 
-def completed(process: Popen) -> bool:
-    """Wait for the end of a training, not of workers that outlive it; False: it was killed."""
-    if process.wait() == 1:
-        raise UserError(f"the training ended with: {(process.stdout.read().strip() or 'an error').splitlines()[-1]}")
-    return process.returncode == 0
-
-
-def results(root: Path) -> dict[str, Any]:
-    """What has to be the same: rows but for their times, bits, the final weights, and the runs in MLflow.
-
-    They are removed, and everything else that a later training could go on from.
-    """
+def _results(root: Path) -> dict[str, Any]:
+    """What has to be the same: rows but for their times, bits, the final weights, and the runs in MLflow."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     history = [client.get_metric_history(run.info.run_id, "test/accuracy") for run in runs]
-    (rounds,), (bits,) = (root.glob(f"results/**/{name}.csv") for name in ("rounds", "bits"))
-    (model,) = root.glob("checkpoints/*/model.pt")
-    found = {
-        "rounds.csv": pd.read_csv(rounds).drop(columns="seconds").to_csv(),
+    (table,), (bits,), (model,) = map(
+        root.glob, ("results/**/rounds.csv", "results/**/bits.csv", "checkpoints/*/model.pt")
+    )
+    return {
+        "rounds.csv": pd.read_csv(table).drop(columns="seconds").to_csv(),
         "bits.csv": bits.read_bytes(),
-        "model": {key: value.numpy().tobytes() for key, value in torch.load(model, weights_only=True).items()},
+        "model.pt": model.read_bytes(),
         "MLflow": [(run.info.status, [m.step for m in steps]) for run, steps in zip(runs, history, strict=True)],
     }
-    for folder in ("results", "checkpoints"):
-        shutil.rmtree(root / folder)
-    for file in root.glob("mlflow.db*"):
-        file.unlink()
-    return found
 
 
 @command.entry

@@ -4,10 +4,10 @@ import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from fedmpq.engine.history import Row
 from tqdm import tqdm
 
 from fedmpq.config import Execution
+from fedmpq.engine.results import Row
 
 if TYPE_CHECKING:
     from fedmpq.engine.cell import Cell

@@ -38,17 +38,25 @@ def test_what_is_compared_is_called_in_turn():
     assert "".join(calls) == "ababab"
 
 
-def test_memory_and_lines_of_a_command(tmp_path):
-    code = "import time; kept = bytearray(80 * 2**20); print('kept', flush=True); time.sleep(0.5); print('done')"
-    seen = measure.watch(measure.start([sys.executable, "-c", code], tmp_path))
-    assert [line for _, line in seen.lines] == ["kept", "done"]
-    assert 0 < seen.times("kept")[0] < seen.times("done")[0] - 0.2
+def test_rounds_and_memory_of_a_command(tmp_path):
+    code = (
+        "import time; print('begins', flush=True); kept = bytearray(80 * 2**20)\n"
+        "for n in range(3): print('round', n, flush=True); time.sleep(0.5)"
+    )
+    seen = measure.watch(measure.start([sys.executable, "-c", code], tmp_path), weigh=True)
+    assert len(seen.times) == 3
+    assert min(measure.lengths(seen)) > 0.3
     assert 80 < seen.peak < 200
 
 
 def test_a_command_that_fails_says_why(tmp_path):
     with pytest.raises(measure.UserError, match="no such thing"):
         measure.watch(measure.start([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path))
+
+
+def test_a_command_without_a_round_is_none_to_measure(tmp_path):
+    with pytest.raises(measure.UserError, match="nothing to do"):
+        measure.watch(measure.start([sys.executable, "-c", "print('nothing to do')"], tmp_path))
 
 
 def test_a_command_that_hangs_is_ended(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from networks import transformer
 
 from fedmpq.engine.results import BITS, read_table
 from fedmpq.reporting import figures, fonts, report
-from fedmpq.reporting.heatmap import bits_heat_map
+from fedmpq.reporting.figures import bits_heat_map
 from fedmpq.reporting.results import load
 from fedmpq.reporting.summary import summarize
 

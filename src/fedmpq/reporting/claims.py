@@ -133,7 +133,7 @@ def aqfl_starts_fast(results: Results) -> Finding:
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     """AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on
     Tiny-ImageNet).
-    """  # noqa: D205
+    """
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
     points, found, numbers = _compare(results, "fedmpq", "aqfl")

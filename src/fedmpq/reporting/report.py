@@ -5,7 +5,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,5 +108,3 @@ def _texts(parameters: dict[str, Any]) -> dict[str, str]:
     """`parameters` as one would write them in YAML, but for what tells cells apart."""
     own = {key: value for key, value in parameters.items() if key not in ("algorithm", "alpha")}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
-
-

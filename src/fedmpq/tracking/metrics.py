@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmpq.config import load_parameters
-from fedmpq.engine.history import EVENTS
+from fedmpq.engine.results import EVENTS
 from fedmpq.errors import UserError
 
 # MLflow groups charts by what stands before the slash.

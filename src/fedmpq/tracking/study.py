@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.engine.history import Row
+from fedmpq.engine.results import Row
 from fedmpq.tracking.connection import connect
 from fedmpq.tracking.metrics import finite
 from fedmpq.tracking.run import context, experiment_of, log_parameters, log_rounds

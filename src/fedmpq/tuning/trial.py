@@ -11,7 +11,7 @@ import torch
 
 from fedmpq.config import Execution
 from fedmpq.engine.executors import build_executor
-from fedmpq.engine.history import FULL_PRECISION
+from fedmpq.engine.results import FULL_PRECISION
 from fedmpq.errors import UserError
 from fedmpq.federated.layout import Layout
 from fedmpq.federated.messages import Bits, Kind, RejectedMessage, decode
