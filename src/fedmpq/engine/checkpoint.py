@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from fedmpq.engine.results import Row
+from fedmpq.engine.results import Row, to_csv
 from fedmpq.errors import UserError
 from fedmpq.federated.allocation import Consensus
 from fedmpq.federated.layout import FlatModel
@@ -82,12 +82,11 @@ def _saved(folder: Path) -> list[Path]:
 
 def _append(path: Path, size: int, rows: list[Row]) -> int:
     """Let `rows` follow the first `size` bytes of a table; returns how many there are then."""
-    text = pd.DataFrame(rows).to_csv(header=size == 0, index=False, na_rep="nan", lineterminator="\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.truncate(size)
-            return size + file.write(text.encode())
+            return size + file.write(to_csv(pd.DataFrame(rows), header=size == 0).encode())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

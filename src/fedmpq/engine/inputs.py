@@ -90,18 +90,15 @@ def _found(stage: Path, root: Path, record: Record, make: Callable[[Path], Any],
     """
     if _fits(stage / RECORD, record):
         return stage
-    origin = {"code": sha256(*CODE), "raw": [_state(file) for file in sorted(raw.rglob("*"))] if raw else None}
-    own = root / "checkpoints" / "inputs" / fingerprint(record | origin)[:16]
+    files = sorted(raw.rglob("*")) if raw else []
+    states = [(file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    own = root / "checkpoints" / "inputs" / fingerprint({**record, "code": sha256(*CODE), "raw": states})[:16]
     with exclusive(own.with_suffix(".lock"), f"{own}", wait=True):  # Of several trainings that need it one makes it.
         if not _fits(own / RECORD, record):
             print(f"{stage.relative_to(root)} is not of these parameters: making {own.relative_to(root)}", flush=True)
             with replacing(own) as temporary:
                 make(temporary)
     return own
-
-
-def _state(file: Path) -> tuple[str, int, int]:
-    return file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns
 
 
 def _fits(path: Path, wanted: Record) -> bool:

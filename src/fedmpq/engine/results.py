@@ -29,6 +29,7 @@ ROUNDS |= {"simulated_seconds": float, "seconds": float}
 BITS = {"seed": int, "round": int, "client": int, "budget": float, "layer": str, "parameters": int}
 BITS |= {"bits_given": int, "bits_left": int}
 """Columns of bits.csv and their types."""
+TABLES = {"rounds.csv": ROUNDS, "bits.csv": BITS}
 COUNTS = defaultdict(lambda: int, seed=int, client=int, label_0=int)
 """Columns of a partition's counts.csv and their types: one more for each further label."""
 
@@ -175,6 +176,11 @@ def read_table(path: Path, columns: dict[str, type], size: int | None = None) ->
     if table.empty:
         raise broken(path, "it has no rows")
     return table
+
+
+def to_csv(table: pd.DataFrame, header: bool = True) -> str:
+    """What `read_table` reads."""
+    return table.to_csv(header=header, index=False, na_rep="nan", lineterminator="\n")
 
 
 def broken(path: Path, fault: str) -> UserError:

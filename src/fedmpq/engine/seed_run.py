@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pandas as pd
+
 from fedmpq.config import Execution
 from fedmpq.engine.cell import Cell
 from fedmpq.engine.checkpoint import last, save, save_tensors
 from fedmpq.engine.executors import build_executor
 from fedmpq.engine.hardware import describe, plan
-from fedmpq.engine.results import BITS, ROUNDS, Row, bits_rows, headline, read_table, round_row, summarize
+from fedmpq.engine.results import TABLES, Row, bits_rows, headline, read_table, round_row, summarize, to_csv
 from fedmpq.federated.server import Federation
-from fedmpq.files import exclusive, replacing, write_json
-
-TABLES = {"rounds.csv": ROUNDS, "bits.csv": BITS}
+from fedmpq.files import exclusive, replacing, write_json, write_text
 
 
 class SeedRun:
@@ -38,17 +38,16 @@ class SeedRun:
         """State dictionary of the final global model, once the run is complete."""
         return self.folder / "model.pt"
 
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of the completed rounds, by name; there must be one."""
+        return {name: read_table(self.folder / name, TABLES[name], size) for name, size in self.last.sizes.items()}
+
     def past(self) -> Iterator[tuple[Row, list[Row]]]:
         """The rows of rounds.csv and bits.csv of each completed round."""
         if self.last:
-            sizes = self.last.sizes
-            rounds, bits = (read_table(self.folder / name, TABLES[name], sizes[name]) for name in TABLES)
+            rounds, bits = self.tables().values()
             for number, row in enumerate(rounds.to_dict("records"), 1):
                 yield row, bits[bits["round"] == number].to_dict("records")
-
-    def table(self, name: str) -> bytes:
-        """The table of the completed rounds as a file of results, of this seed alone."""
-        return (self.folder / name).read_bytes()[: self.last.sizes[name]]
 
     def rounds(self, execution: Execution) -> Iterator[tuple[Row, list[Row]]]:
         """Run what is left and yield each round's rows of rounds.csv and bits.csv, then save it."""
@@ -68,23 +67,22 @@ def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path) -
     cell, remainder = runs[0].cell, len(runs[0].last.state.model.remainder)
     count = None if execution.ray_address else plan(cell.setup(runs[0].seed), execution)[0]
     place = {"precision": cell.precision, "executor": execution.executor, "workers": count}
+    found = [run.tables() for run in runs]
+    tables = {name: pd.concat(each[name] for each in found) for name in TABLES}
+    results = {
+        "experiment": cell.name,
+        "algorithm": cell.algorithm,
+        "alpha": cell.alpha,
+        "seeds": [run.seed for run in runs],
+        "rounds": cell.experiment.training.rounds,
+        **summarize(*tables.values(), remainder),
+        "hardware": describe(cell.device) | place,
+        "parameters": cell.flat_parameters,
+        "partition": {f"seed-{run.seed}": cell.partition_hash(run.seed) for run in runs},
+        "fingerprint": cell.fingerprint,
+    }
     with replacing(folder) as temporary:
-        temporary.mkdir()
-        for name in TABLES:
-            first, *others = (run.table(name) for run in runs)
-            (temporary / name).write_bytes(first + b"".join(table.partition(b"\n")[2] for table in others))
-        rounds, bits = (read_table(temporary / name, columns) for name, columns in TABLES.items())
-        run = {
-            "experiment": cell.name,
-            "algorithm": cell.algorithm,
-            "alpha": cell.alpha,
-            "seeds": [run.seed for run in runs],
-            "rounds": cell.experiment.training.rounds,
-            **summarize(rounds, bits, remainder),
-            "hardware": describe(cell.device) | place,
-            "parameters": cell.flat_parameters,
-            "partition": {f"seed-{run.seed}": cell.partition_hash(run.seed) for run in runs},
-            "fingerprint": cell.fingerprint,
-        }
-        write_json(temporary / "metrics.json", headline(run))
-        write_json(temporary / "run.json", run)
+        write_json(temporary / "metrics.json", headline(results))
+        write_json(temporary / "run.json", results)
+        for name, table in tables.items():
+            write_text(temporary / name, to_csv(table))
