@@ -192,11 +192,11 @@ def _heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) ->
 
 def _accuracy_panels(results: Results, places: Callable) -> tuple[Figure, list[Axes]]:
     """Panels of test accuracy over `places(cell)`, with bands over the seeds and the level of chance."""
-    alphas = [alpha for alpha in results.alphas if results.at(alpha)]
+    alphas = list(dict.fromkeys(cell.alpha for cell in results.cells.values()))
     note = "band: lowest to highest of the seeds" if len(results.seeds) > 1 else ""
     figure, panels = _grid(results, len(alphas), 2.75, note)
     for panel, alpha in zip(panels, alphas, strict=True):
-        for cell in results.at(alpha):
+        for cell in (cell for cell in results.cells.values() if cell.alpha == alpha):
             style, curve, x = look(cell.algorithm, results.algorithms), cell.curve("test_accuracy") * 100, places(cell)
             marked = _marked(len(curve), results.algorithms.index(cell.algorithm))
             panel.plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
