@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from vl_convert import javascript_bundle
+
 from fedmpq.files import write_text
 from pipeline import command
 
@@ -10,7 +12,6 @@ from pipeline import command
 # the algorithms (reports/curves/) comes first.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="utf-8">
 {refresh_tag}
 <title>FedMPQ</title>
@@ -24,19 +25,13 @@ body { display: flex; flex-wrap: wrap; gap: 2em; margin: 2em; font-family: sans-
 VEGA
 })();
 </script>
-</head>
-<body>
 {plot_divs}
-</body>
-</html>
 """
 
 
 @command.entry
 def main() -> None:
     """Write the page and tell DVC of it in .dvc/config.local, so that without the page DVC's own is used."""
-    from vl_convert import javascript_bundle
-
     page = command.ROOT / ".dvc" / "plots.html"
     write_text(page, PAGE.replace("VEGA", javascript_bundle()))
     dvc = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", page.name]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedmpq.data.dirichlet import typical_classes
+from fedmpq.engine.results import Row
 from fedmpq.reporting.results import Cell, Results, shown
 
 REACHED = 0.9  # of a final accuracy, at which a curve counts as arrived
@@ -27,26 +28,14 @@ class NotRun(Exception):
     """What a claim needs is not there; says what, and what to run for it."""
 
 
-Finding = tuple[bool, str, dict[str, Any]]
+Finding = tuple[bool, str, Row]
 """Whether a claim holds, what was found, and the numbers."""
-Check = Callable[[Results], Finding]
-CLAIMS: list[tuple[Check, str]] = []
 
 
-def claim(source: str) -> Callable[[Check], Check]:
-    """Register a function as the check of the claim that its docstring says and `source` makes."""
-
-    def register(check: Check) -> Check:
-        CLAIMS.append((check, source))
-        return check
-
-    return register
-
-
-def evaluate(results: Results) -> list[dict[str, Any]]:
+def evaluate(results: Results) -> list[Row]:
     """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
     entries = []
-    for check, source in CLAIMS:
+    for check, source in CLAIMS.items():
         try:
             holds, found, numbers = check(results)
             found += _setting(results, trained=check is not classes_per_client)
@@ -58,7 +47,6 @@ def evaluate(results: Results) -> list[dict[str, Any]]:
     return entries
 
 
-@claim("supplement 1")
 def classes_per_client(results: Results) -> Finding:
     """At alpha 0.1 a client typically holds 2 or 3 classes, at alpha 5 almost all."""
     if not {0.1, 5} <= results.partitions.keys():
@@ -77,7 +65,6 @@ def classes_per_client(results: Results) -> Finding:
     return 2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes}
 
 
-@claim("supplement 2")
 def first_and_last_layer(results: Results) -> Finding:
     """First and last layer end at 8 bits whatever the budget (2, 4, 6)."""
     numbers = {}
@@ -93,7 +80,6 @@ def first_and_last_layer(results: Results) -> Finding:
     return not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers
 
 
-@claim("supplement 2")
 def low_bits_before_the_end(results: Results) -> Finding:
     """Low bit-widths gather just before the fully connected layer."""
     numbers, found = {}, {}
@@ -112,13 +98,13 @@ def low_bits_before_the_end(results: Results) -> Finding:
     return holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers
 
 
-@claim("supplement 4")
 def aqfl_starts_fast(results: Results) -> Finding:
     """AQFL converges fast: early on it is ahead of FedMPQ."""
     numbers, found, ahead = {}, [], []
     for alpha in _needed(results, "aqfl", "fedmpq"):
         cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
-        early = {name: round(100 * _early(cell), 2) for name, cell in cells.items()}
+        means = {name: cell.curve("test_accuracy")["mean"] for name, cell in cells.items()}
+        early = {name: round(100 * mean.head(math.ceil(EARLY * len(mean))).mean(), 2) for name, mean in means.items()}
         own = {name: _arrival(cell, cell) for name, cell in cells.items()}
         numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
         ahead.append(early["aqfl"] > early["fedmpq"])
@@ -129,7 +115,6 @@ def aqfl_starts_fast(results: Results) -> Finding:
     return all(ahead), f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers
 
 
-@claim("supplement 4, paper")
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     """AQFL stops low: FedMPQ ends above it (by up to 9.1 points on CIFAR-10, 8.2 on CIFAR-100, 2.9 on
     Tiny-ImageNet).
@@ -140,14 +125,12 @@ def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     return min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper}
 
 
-@claim("supplement 4")
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
     """FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0."""
-    points, found, numbers = _compare(results, "fedmpq", "fpq8", CLOSE_ALPHAS)
+    points, found, numbers = _compare(results, "fedmpq", "fpq8", *CLOSE_ALPHAS)
     return max(map(abs, points)) <= CLOSE, f"{found}; close is within {CLOSE} points.{_lacking(results)}", numbers
 
 
-@claim("supplement 4")
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     """FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)."""
     found = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
@@ -157,7 +140,6 @@ def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     return holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers
 
 
-@claim("supplement 4")
 def trails_less_on_cifar10(results: Results) -> Finding:
     """FedMPQ trails FPQ8 in speed by less on CIFAR-10 than on CIFAR-100."""
     both = [side.common_alphas("fedmpq", "fpq8") for side in (results, results.compared) if side]
@@ -174,7 +156,6 @@ def trails_less_on_cifar10(results: Results) -> Finding:
     return gaps["cifar10"] < gaps["cifar100"], found, gaps
 
 
-@claim("supplement 4")
 def lags_on_tiny_imagenet(results: Results) -> Finding:
     """On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds."""
     if results.settings.data.source != "tiny-imagenet":
@@ -183,13 +164,27 @@ def lags_on_tiny_imagenet(results: Results) -> Finding:
     return max(points) < 0, f"{found}.", numbers
 
 
-@claim("paper")
 def growing_gains(results: Results) -> Finding:
     """Pruning-growing gains about 10 points over pruning alone."""
     points, found, numbers = _compare(results, "fedmpq", "pruning")
     mean = fmean(points)
     found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
     return mean >= GAIN, found, numbers | {"mean": round(mean, 2)}
+
+
+CLAIMS: dict[Callable[[Results], Finding], str] = {
+    classes_per_client: "supplement 1",
+    first_and_last_layer: "supplement 2",
+    low_bits_before_the_end: "supplement 2",
+    aqfl_starts_fast: "supplement 4",
+    fedmpq_ends_above_aqfl: "supplement 4, paper",
+    fedmpq_ends_close_to_fpq8: "supplement 4",
+    fedmpq_is_later_than_fpq8: "supplement 4",
+    trails_less_on_cifar10: "supplement 4",
+    lags_on_tiny_imagenet: "supplement 4",
+    growing_gains: "paper",
+}
+"""The checks, and where the paper makes the claim that a check's docstring says."""
 
 
 def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -> list[float]:
@@ -205,9 +200,7 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
     return alphas
 
 
-def _compare(
-    results: Results, first: str, second: str, among: tuple[float, ...] = ()
-) -> tuple[list[float], str, dict[str, Any]]:
+def _compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, Row]:
     """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
     alphas, cells = _needed(results, first, second, among=among), results.cells
     gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
@@ -215,10 +208,6 @@ def _compare(
         raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
     numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
     return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
-
-
-def _early(cell: Cell) -> float:
-    return float(cell.curve("test_accuracy")["mean"].head(math.ceil(EARLY * cell.run["rounds"])).mean())
 
 
 def _arrival(cell: Cell, of: Cell) -> int | None:

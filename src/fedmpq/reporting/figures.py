@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,7 +31,6 @@ LOOKS = {
 }
 OTHER_LOOKS = [("#009E73", (0, (6, 1.5)), "P"), ("#56B4E9", (0, (2.5, 1)), "X"), ("#B0A000", (0, (1, 2)), "*")]
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
-BAR = "#0072B2"
 BUDGETS = (2, 4, 6)  # of the supplement's figures 3 and 4
 LAYER_HEIGHT = 0.155  # inches
 LONGEST_LAYER, LONGEST_CLASS = 60, 20  # characters; what is longer is shown without its middle
@@ -41,7 +40,7 @@ CHARACTERS = frozenset(get_font(findfont(STYLE["font.family"][0])).get_charmap()
 def accuracy_over_rounds(results: Results) -> Figure:
     """Test accuracy after each round, a panel for each alpha (the supplement's figures 5 to 7)."""
     figure, panels = _accuracy_panels(results, lambda cell: cell.curve("test_accuracy").index)
-    for panel in panels:
+    for panel in panels.values():
         _round_axis(panel)
     return figure
 
@@ -49,7 +48,7 @@ def accuracy_over_rounds(results: Results) -> Figure:
 def accuracy_over_bytes(results: Results) -> Figure:
     """Test accuracy over what the clients have sent up to then, a panel for each alpha."""
     figure, panels = _accuracy_panels(results, lambda cell: cell.curve("uplink_bytes")["mean"])
-    for panel in panels:
+    for panel in panels.values():
         panel.set(xscale="log", xlabel="bytes sent by all clients so far")
         low, high = panel.get_xlim()
         subs = (1, 2, 5) if high < 30 * low else (1, 3) if high < 1000 * low else (1,)
@@ -66,9 +65,10 @@ def bits_per_layer(results: Results, cell: Cell) -> Figure | None:
     layers = next(iter(clients.values()))
     seed = f"seed {layers['seed'].min()}, " if len(results.seeds) > 1 else ""
     height = 1 + LAYER_HEIGHT * max(8, len(layers))
-    figure, panels = _grid(results, len(clients), height, f"{seed}first client of each budget, last round")
-    for panel, (budget, rows) in zip(panels, clients.items(), strict=True):
-        bars = panel.barh(range(len(rows)), rows["bits_given"], height=0.72, color=BAR)
+    figure, panels = _grid(results, clients, height, f"{seed}first client of each budget, last round")
+    for budget, panel in panels.items():
+        rows = clients[budget]
+        bars = panel.barh(range(len(rows)), rows["bits_given"], height=0.72, color="#0072B2")
         panel.bar_label(bars, padding=1.5, fontsize=6.5, color="0.2")
         panel.axvline(budget, color="#D55E00", linewidth=1, linestyle=(0, (4, 2)))
         panel.set(xlim=(0, 9), xticks=range(0, 9, 2), xlabel="bits")
@@ -76,28 +76,30 @@ def bits_per_layer(results: Results, cell: Cell) -> Figure | None:
         average = np.average(rows["bits_given"], weights=rows["parameters"])
         panel.set_title(f"budget {budget} (dashed)\n{average:.2f} bits per weight", loc="left", fontsize=8.5)
     names = [f"{readable(row.layer, LONGEST_LAYER)}  {row.parameters:,}" for row in layers.itertuples()]
-    panels[0].set_yticks(range(len(names)), names, fontsize=6.5)
-    panels[0].set(ylabel="layer and its number of weights", ylim=(len(names) - 0.4, -0.6))
+    figure.axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
+    figure.axes[0].set(ylabel="layer and its number of weights", ylim=(len(names) - 0.4, -0.6))
     figure.suptitle(f"{shown(cell.algorithm)}, {ALPHA} = {cell.alpha:g}", fontsize=10)
     return figure
 
 
 def average_bits(results: Results) -> Figure | None:
     """Average bits per weight over rounds for each budget: given, and left after pruning. A panel an alpha."""
-    cells = [results.cells["fedmpq", alpha] for alpha in results.common_alphas("fedmpq")]
-    if not cells:
+    alphas = results.common_alphas("fedmpq")
+    if not alphas:
         return None
-    figure, panels = _grid(results, len(cells), 2.6)
-    for panel, cell in zip(panels, cells, strict=True):
-        for number, (budget, rows) in enumerate(cell.bits.groupby("budget")):
-            bits = _bits_per_weight(rows)
-            style = {"color": f"C{number}", "marker": "" if len(bits) > 1 else "o", "clip_on": False}
-            panel.plot(bits["bits_given"], linestyle=(0, (4, 2)), linewidth=1, fillstyle="none", **style)
-            panel.plot(bits["bits_left"], label=f"budget {budget:g}", **style)
-        panel.set(title=f"{ALPHA} = {cell.alpha:g}", ylim=(0, 8.4), yticks=range(0, 9, 2))
+    figure, panels = _grid(results, alphas, 2.6)
+    for alpha, panel in panels.items():
+        for number, (budget, rows) in enumerate(results.cells["fedmpq", alpha].bits.groupby("budget")):
+            weighted = rows[["bits_given", "bits_left"]].mul(rows["parameters"], axis=0).assign(of=rows["parameters"])
+            sums = weighted.groupby(rows["round"]).sum()
+            style = {"color": f"C{number}", "marker": "" if len(sums) > 1 else "o", "clip_on": False}
+            given = {"linestyle": (0, (4, 2)), "linewidth": 1, "fillstyle": "none"}
+            panel.plot(sums["bits_given"] / sums["of"], **given, **style)
+            panel.plot(sums["bits_left"] / sums["of"], label=f"budget {budget:g}", **style)
+        panel.set(title=f"{ALPHA} = {alpha:g}", ylim=(0, 8.4), yticks=range(0, 9, 2))
         _round_axis(panel)
     figure.supylabel("average bits per weight", fontsize=8.5)
-    _legend(figure, panels, f"{shown('fedmpq')}: dashed or hollow given, solid left after pruning")
+    _legend(figure, f"{shown('fedmpq')}: dashed or hollow given, solid left after pruning")
     return figure
 
 
@@ -106,14 +108,14 @@ def partitions(results: Results) -> Figure | None:
     if not results.partitions:
         return None
     seed = next(iter(results.partitions.values()))["seed"].min()
-    first = {alpha: table[table["seed"] == seed] for alpha, table in results.partitions.items()}
-    tables = {alpha: table.filter(like="label_").to_numpy() for alpha, table in first.items()}
+    of_seed = {alpha: table[table["seed"] == seed] for alpha, table in results.partitions.items()}
+    tables = {alpha: table.filter(like="label_").to_numpy() for alpha, table in of_seed.items()}
     clients, labels = next(iter(tables.values())).shape
     note = f"partition of seed {seed}; all panels share one scale of colour"
-    figure, panels = _grid(results, len(tables), min(0.22 * clients, 4) + 0.75, note, columns=2, trained=False)
+    figure, panels = _grid(results, tables, min(0.22 * clients, 4) + 0.75, note, columns=2, trained=False)
     norm = PowerNorm(0.6, 0, max(table.max() for table in tables.values()))
-    for panel, (alpha, table) in zip(panels, tables.items(), strict=True):
-        image = _heat_map(panel, table, norm, numbers=labels <= 12 and clients <= 20)
+    for alpha, panel in panels.items():
+        image = _heat_map(panel, tables[alpha], norm, numbers=labels <= 12 and clients <= 20)
         panel.set_title(f"{ALPHA} = {alpha:g}")
         panel.yaxis.set_major_locator(MaxNLocator(min(clients, 10), integer=True))
         _label_classes(panel, results.classes)
@@ -190,37 +192,26 @@ def _heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) ->
     return image
 
 
-def _accuracy_panels(results: Results, places: Callable) -> tuple[Figure, list[Axes]]:
+def _accuracy_panels(results: Results, places: Callable) -> tuple[Figure, dict[float, Axes]]:
     """Panels of test accuracy over `places(cell)`, with bands over the seeds and the level of chance."""
-    alphas = [alpha for alpha in results.alphas if results.at(alpha)]
     note = "band: lowest to highest of the seeds" if len(results.seeds) > 1 else ""
-    figure, panels = _grid(results, len(alphas), 2.75, note)
-    for panel, alpha in zip(panels, alphas, strict=True):
-        for cell in results.at(alpha):
-            style, curve, x = look(cell.algorithm, results.algorithms), cell.curve("test_accuracy") * 100, places(cell)
-            marked = _marked(len(curve), results.algorithms.index(cell.algorithm))
-            panel.plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
-            panel.fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
+    figure, panels = _grid(results, dict.fromkeys(cell.alpha for cell in results.cells.values()), 2.75, note)
+    for (algorithm, alpha), cell in results.cells.items():
+        style, curve, x = look(algorithm, results.algorithms), cell.curve("test_accuracy") * 100, places(cell)
+        # The last point and about five more, not those of another algorithm, which they might hide.
+        last, step = len(curve) - 1, math.ceil(len(curve) / 6)
+        marked = [*range(results.algorithms.index(algorithm) % step, last, step), last]
+        panels[alpha].plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
+        panels[alpha].fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
+    for alpha, panel in panels.items():
         if results.chance:
             level = 100 * results.chance
             panel.axhline(level, color="0.5", linewidth=0.8, linestyle=":", label=f"chance ({level:.3g} %)")
         panel.set_title(f"{ALPHA} = {alpha:g}")
-    panels[0].set_ylim(0, 1.05 * max(panel.dataLim.y1 for panel in panels))
+    figure.axes[0].set_ylim(0, 1.05 * max(panel.dataLim.y1 for panel in panels.values()))
     figure.supylabel("test accuracy (%)", fontsize=8.5)
-    _legend(figure, panels)
+    _legend(figure)
     return figure, panels
-
-
-def _marked(points: int, shift: int) -> list[int]:
-    """The last point and about five more, not those of an algorithm of another `shift`, which they might hide."""
-    step = math.ceil(points / 6)
-    return [*range(shift % step, points - 1, step), points - 1]
-
-
-def _bits_per_weight(bits: pd.DataFrame) -> pd.DataFrame:
-    """`bits_given` and `bits_left`, averages over the weights, one row a round."""
-    weighted = bits[["bits_given", "bits_left"]].mul(bits["parameters"], axis=0)
-    return weighted.groupby(bits["round"]).sum().div(bits.groupby("round")["parameters"].sum(), axis=0)
 
 
 def _round_axis(panel: Axes) -> None:
@@ -229,43 +220,42 @@ def _round_axis(panel: Axes) -> None:
 
 
 def _grid(
-    results: Results, panels: int, height: float, note: str = "", columns: int = 3, trained: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `panels` panels in rows of at most `columns`, each `height` inches high, with one scale of y.
+    results: Results, keys: Collection[float], height: float, note: str = "", columns: int = 3, trained: bool = True
+) -> tuple[Figure, dict[float, Axes]]:
+    """A figure of a panel for each key in rows of at most `columns`, each `height` inches high, with one scale of y.
 
     Its small print says data set, model, seeds, rounds and hardware, or the data set alone if not `trained`.
     """
-    columns = 2 if panels == 4 else min(panels, columns)
-    rows = math.ceil(panels / columns)
+    columns = 2 if len(keys) == 4 else min(len(keys), columns)
+    rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for panel in axes[panels:]:
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for panel in panels[len(keys) :]:
         panel.set_axis_off()
-    settings, seeds = results.settings, ", ".join(map(str, results.seeds))
-    parts = [results.experiment, f"data {settings.data.source}"][: 1 + (settings.data.source != results.experiment)]
+    settings, source = results.settings, results.settings.data.source
+    parts = [results.experiment, f"data {source}" if source != results.experiment else ""]
     if trained:
-        parts += [settings.model.network, f"seed{'s' * (len(results.seeds) > 1)} {seeds}", results.duration]
-        parts += results.hardware
+        seeds = f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}"
+        parts += [settings.model.network, seeds, results.duration, *results.hardware]
     small_print = textwrap.fill(readable("  ·  ".join(filter(None, [*parts, note]))), 150)
     figure.supxlabel(small_print, fontsize=6.5, color="0.4", x=0.01, ha="left")
-    return figure, list(axes[:panels])
+    return figure, dict(zip(keys, panels, strict=False))
 
 
-def _legend(figure: Figure, panels: list[Axes], title: str | None = None) -> None:
+def _legend(figure: Figure, title: str | None = None) -> None:
     """One legend above all panels, with each label once."""
-    entries = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    entries = {line.get_label(): line for panel in figure.axes for line in panel.get_legend_handles_labels()[0]}
     labels = sorted(entries, key=lambda label: label.startswith("chance"))
     columns = math.ceil(len(labels) / math.ceil(len(labels) / 6))
     figure.legend([entries[label] for label in labels], labels, loc="outside upper center", ncols=columns, title=title)
 
 
 def _label_classes(panel: Axes, classes: list[str]) -> None:
-    """Name the labels where there are few; one whose name no font here can draw keeps its number."""
+    """Name the labels where there are few; one whose name the font cannot draw keeps its number."""
     if not 0 < len(classes) <= 20:
         panel.set_xlabel("label")
         return
     names = [readable(name, LONGEST_CLASS) if readable(name) == name else str(n) for n, name in enumerate(classes)]
-    short = max(map(len, names)) <= 2
-    slanted = {} if short else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
     panel.set_xticks(range(len(names)), names, fontsize=7.5, **slanted)
-    panel.set_xlabel("label" if short else "")
+    panel.set_xlabel("" if slanted else "label")

@@ -5,16 +5,15 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown import markdown
 
 from fedmpq.config import Parameters
-from fedmpq.engine.results import FINAL_ROUNDS
+from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.files import replacing, write_json, write_text
 from fedmpq.reporting import benchmarks, figures, markup, tuning
 from fedmpq.reporting.claims import VERDICTS, evaluate
@@ -30,7 +29,7 @@ TEMPLATES.filters |= {"plain": markup.plain, "shown": shown, "table": markup.tab
 TEMPLATES.filters["listed"] = lambda numbers: ", ".join(f"{number:g}" for number in numbers)
 
 
-def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]:
+def write(root: Path, parameters: Parameters, experiment: str) -> Row:
     """Write reports/<experiment>/ below `root` from its results; leaves other files there alone.
 
     Returns:
@@ -56,11 +55,7 @@ def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]
 
 
 def as_markdown(
-    results: Results,
-    drawn: Collection[str],
-    numbers: dict[str, Any],
-    claims: list[dict[str, Any]],
-    more: Sequence[str] = (),
+    results: Results, drawn: Collection[str], numbers: Row, claims: Iterable[Row], more: Iterable[str] = ()
 ) -> str:
     """The report as Markdown; images, those `drawn`, are named relative to it."""
     said = Counter(entry["verdict"] for entry in claims)
@@ -68,6 +63,7 @@ def as_markdown(
         results=results,
         verdicts={verdict: said[verdict] for verdict in VERDICTS.values()},
         summary=table(numbers),
+        missing=numbers["missing"],
         final_rounds=FINAL_ROUNDS,
         figures=drawn,
         unreadable={n: json.dumps(c, ensure_ascii=False) for n, c in enumerate(results.classes) if readable(c) != c},
@@ -96,7 +92,7 @@ def _parameters(results: Results) -> pd.DataFrame:
     """What the cells ran with; a parameter that algorithms differ in shows each one's value."""
     names = pd.Series([shown(run["algorithm"]) for run in results.runs])
     values, rows = pd.DataFrame([_texts(run["parameters"]) for run in results.runs]), []
-    for key, texts in values.items():
+    for key, texts in values.drop(columns=["algorithm", "alpha"]).items():
         users = names.groupby(texts, sort=False).agg(lambda found: ", ".join(found.unique()))
         differ = len(users) > 1 or texts.isna().any()
         each = [f"{text} ({found})" if differ else text for text, found in users.items()]
@@ -104,7 +100,7 @@ def _parameters(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _texts(parameters: dict[str, Any]) -> dict[str, str]:
+def _texts(parameters: Row) -> dict[str, str]:
     """`parameters` as one would write them in YAML, but for what tells cells apart."""
     own = {key: value for key, value in parameters.items() if key not in ("algorithm", "alpha")}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}

@@ -13,8 +13,7 @@ from fedmpq.config import Experiment, Parameters
 from fedmpq.engine.results import BITS, COUNTS, FILES, ROUNDS, broken, read_run, read_table
 from fedmpq.errors import UserError
 
-COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}
-"""The experiments whose speed the paper compares."""
+COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose speed the paper compares
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
 
 
@@ -24,6 +23,8 @@ class Difference(NamedTuple):
     mean: float
     std: float | None
     """Standard deviation over the seeds; None with one seed."""
+    error: float | None
+    """Standard error of the mean; None with one seed."""
 
     def __str__(self) -> str:
         if self.std is None:
@@ -55,7 +56,8 @@ class Cell:
         points = 100 * (ends[0] - ends[1]).dropna()
         if points.empty:
             return None
-        return Difference(round(points.mean(), 2), round(points.std(), 2) if len(points) > 1 else None)
+        spread = [round(points.std(), 2), round(points.sem(), 2)] if len(points) > 1 else [None, None]
+        return Difference(round(points.mean(), 2), *spread)
 
     @cached_property
     def last_bits(self) -> pd.DataFrame:
@@ -71,7 +73,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a report is made of. `cells` may lack pairs of `algorithms` x `alphas`."""
+    """All that a report is made of. `cells`, in order of the alphas, may lack pairs of `algorithms` x `alphas`."""
 
     experiment: str
     settings: Experiment
@@ -86,18 +88,9 @@ class Results:
     """The experiment that the paper compares this one with, where params.yaml has it."""
 
     @property
-    def missing(self) -> list[tuple[str, float]]:
-        """Pairs of algorithm and alpha that have no results."""
-        return [(name, alpha) for alpha in self.alphas for name in self.algorithms if (name, alpha) not in self.cells]
-
-    @property
     def chance(self) -> float | None:
         """Accuracy of guessing, 1 / number of classes."""
         return 1 / len(self.classes) if self.classes else None
-
-    def at(self, alpha: float) -> list[Cell]:
-        """The cells at `alpha`, in the order of the algorithms."""
-        return [self.cells[name, alpha] for name in self.algorithms if (name, alpha) in self.cells]
 
     def common_alphas(self, *algorithms: str) -> list[float]:
         """The alphas at which all of `algorithms` have results."""

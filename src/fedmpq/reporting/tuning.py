@@ -8,8 +8,7 @@ import pandas as pd
 
 from fedmpq.reporting.results import shown
 
-SHOWN = 8
-"""Trials that the table of the best ones has."""
+SHOWN = 8  # trials that the table of the best ones has
 READING = (
     "The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the bits"
     " pruned are those of a client in a round, importance is the share of the spread in accuracy explained (fANOVA)."
@@ -33,30 +32,30 @@ def as_markdown(
         f" {fixed['training.rounds']} rounds with seeds {fixed['partition.seeds']} on"
         f" {fixed['data.train_samples'] or 'all'} training images. Accuracy is that on the"
         f" {100 * fixed['data.validation']:g} % of them that no client trains on, over the last"
-        f" {last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into"
+        f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into"
         f" params.yaml. {READING}"
     )
     images = [f"![{name.replace('-', ' ').capitalize()}](tuning/{name}.png)" for name in figures]
     return "\n\n".join(["## Tuning", text, best_trials(trials, searched), *images]) + "\n"
 
 
-def last_rounds(fixed: Mapping[str, Any]) -> str:
-    """How many rounds an accuracy is the mean of."""
-    count = min(fixed["final_rounds"], fixed["training.rounds"])
-    return f"{count} round{'s' * (count > 1)}"
-
-
 def footer(name: str, fixed: Mapping[str, Any], trials: int, hardware: Mapping[str, Any]) -> str:
     """The small print of a figure: data set, model, algorithm, seeds, rounds, hardware."""
-    images = f"{fixed['data.train_samples'] or 'all'} images"
-    parts = [name, images, fixed["model.network"], f"{shown(fixed['algorithm'])} at alpha {fixed['alpha']:g}"]
-    parts += [f"seeds {', '.join(map(str, fixed['partition.seeds']))}", f"{trials} trials of up to"]
-    parts[-1] += f" {fixed['training.rounds']} rounds, accuracy over the last {last_rounds(fixed)}"
-    parts += [f"{hardware['processor']}, {hardware['cores']} cores, {hardware['device']}"]
-    return "  \N{MIDDLE DOT}  ".join(parts)
+    parts = [
+        f"{name}  ·  {fixed['data.train_samples'] or 'all'} images  ·  {fixed['model.network']}",
+        f"{shown(fixed['algorithm'])} at alpha {fixed['alpha']:g}  ·  seeds {str(fixed['partition.seeds'])[1:-1]}",
+        f"{trials} trials of up to {fixed['training.rounds']} rounds, accuracy over the last {_last_rounds(fixed)}",
+        "{processor}, {cores} cores, {device}".format_map(hardware),
+    ]
+    return "  ·  ".join(parts)
 
 
 def section(folder: Path) -> list[str]:
     """The part of a report that `make tune` has written into reports/<experiment>/tuning/, if it has."""
     path = folder / "section.md"
     return [path.read_text()] if path.exists() else []
+
+
+def _last_rounds(fixed: Mapping[str, Any]) -> str:
+    count = min(fixed["final_rounds"], fixed["training.rounds"])
+    return f"{count} round{'s' * (count > 1)}"

@@ -12,16 +12,19 @@ from matplotlib.figure import Figure
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator
-from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as optunas
 
 from fedmpq.config import Dimension
 from fedmpq.reporting.figures import STYLE, WIDTH
 
-ACCURACY, PLANES, PRUNED = "validation accuracy (%)", "ones in top planes (%)", "bits pruned per weight"
-COLOURS = {ACCURACY: "#D55E00", PLANES: "#0072B2", PRUNED: "#009E73"}
-COMPARABLE = 4
-"""Trials of different accuracy from which the importance of parameters is estimated."""
+ACCURACY = "validation accuracy (%)"
+PANELS = {
+    "accuracy": (ACCURACY, 100, "#D55E00"),
+    "top_plane": ("ones in top planes (%)", 100, "#0072B2"),
+    "bits_pruned": ("bits pruned per weight", 1, "#009E73"),
+}
+"""By column of the trials: what it is called, in which unit, in which colour."""
+COMPARABLE = 4  # trials of different accuracy, from which the importance of parameters is estimated
 
 
 def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimension], note: str) -> dict[str, Figure]:
@@ -30,11 +33,11 @@ def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimensio
     The objectives of `study` are accuracy (0 .. 1) and, if there are two, bytes; `trials`: `fedmpq.tuning.study.table`.
     """
     mpl.use("Agg")
-    figures = {}
+    numeric = {key: dimension for key, dimension in searched.items() if dimension.kind != "categorical"}
     with mpl.rc_context(STYLE), warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        for key, dimension in searched.items():
-            if dimension.kind != "categorical":
-                figures[f"accuracy-over-{key.split('.')[1]}"] = accuracy_over(trials, key, dimension.log)
+        figures = {
+            f"accuracy-over-{key.split('.')[1]}": accuracy_over(trials, key, numeric[key].log) for key in numeric
+        }
         figures |= {name: np.ravel(axes)[0].figure for name, axes in _draw(study, len(searched))}
         for figure in figures.values():
             figure.set_layout_engine("constrained")
@@ -45,20 +48,18 @@ def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimensio
 
 def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
     """Accuracy over one parameter; below it the ones in the top planes and the bits pruned, where there are any."""
-    measured = {ACCURACY: 100 * trials["accuracy"], PLANES: 100 * trials["top_plane"], PRUNED: trials["bits_pruned"]}
-    complete, pruned = (trials["state"] == state for state in ("complete", "pruned"))
-    names = list(measured) if measured[PLANES].notna().any() else [ACCURACY]
+    complete, pruned = (trials[trials["state"] == state] for state in ("complete", "pruned"))
+    names = list(PANELS) if trials["top_plane"].notna().any() else ["accuracy"]
     figure = Figure(figsize=(WIDTH, 1 + 1.2 * len(names)))
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
-        panel.plot(trials[key][complete], measured[name][complete], "o", color=COLOURS[name], alpha=0.75, clip_on=False)
+        label, unit, colour = PANELS[name]
+        panel.plot(complete[key], unit * complete[name], "o", color=colour, alpha=0.75, clip_on=False)
         panel.margins(y=0.12)
-        panel.set_ylabel(name.replace(" ", "\n", 1))
-    foot = panels[0].get_xaxis_transform()
-    panels[0].plot(
-        trials[key][pruned], 0.03 + 0 * trials[key][pruned], "|", color="0.35", transform=foot, label="given up"
-    )
-    panels[0].plot(trials[key][0], measured[ACCURACY][0], "k*", markersize=10, label="best", clip_on=False)
+        panel.set_ylabel(label.replace(" ", "\n", 1))
+    given_up = {"transform": panels[0].get_xaxis_transform(), "color": "0.35", "label": "given up"}
+    panels[0].plot(pruned[key], [0.03] * len(pruned), "|", **given_up)
+    panels[0].plot(trials[key][0], 100 * trials["accuracy"][0], "k*", markersize=10, label="best", clip_on=False)
     figure.legend(loc="outside upper right", ncols=2)
     panels[-1].set(xscale="log" if log else "linear", xlabel=key)
     return figure
@@ -66,20 +67,14 @@ def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
 
 def _draw(study: Study, searched: int) -> Iterator[tuple[str, Any]]:
     """Name and axes of the figures that Optuna draws."""
-
-    def accuracy(trial: FrozenTrial) -> float:
-        return 100 * trial.values[0]
-
-    def both(trial: FrozenTrial) -> tuple[float, float]:
-        return trial.values[1] / 1000, accuracy(trial)
-
     plt.rcParams["figure.figsize"] = WIDTH, 3.2
-    two = len(study.directions) == 2
+    accuracy = {"target": lambda trial: 100 * trial.values[0], "target_name": "accuracy"}
     if searched > 1 and len({trial.values[0] for trial in study.trials if trial.values}) >= COMPARABLE:
-        evaluator = FanovaImportanceEvaluator(seed=0)
-        yield "importance", optunas.plot_param_importances(study, evaluator, target=accuracy, target_name="accuracy")
-    if two:
+        yield "importance", optunas.plot_param_importances(study, FanovaImportanceEvaluator(seed=0), **accuracy)
+    if len(study.directions) == 2:
         names = ["sent by a client in a round (kB)", ACCURACY]
-        yield "pareto-front", optunas.plot_pareto_front(study, target_names=names, targets=both)
-    # With a target of ours Optuna draws no line of the best so far.
-    yield "history", optunas.plot_optimization_history(study, target=accuracy if two else None, target_name="accuracy")
+        both = {"target_names": names, "targets": lambda trial: (trial.values[1] / 1000, 100 * trial.values[0])}
+        yield "pareto-front", optunas.plot_pareto_front(study, **both)
+    else:
+        accuracy["target"] = None  # With a target of ours Optuna draws no line of the best so far.
+    yield "history", optunas.plot_optimization_history(study, **accuracy)
