@@ -23,7 +23,11 @@ EXPERIMENT = {
     "model": {"network": "user_models:perceptron", "activation_bits": None, "budgets": [2.0, 4.0, 8.0]},
     "training": {"rounds": 3, "batch_size": 8, "precision": "float32"},
 }
-TUNE = {"trials": 3, "final_rounds": 2, "overrides": {}}
+SEARCH = {
+    "fedmpq.lambda": {"kind": "float", "low": 1e-5, "high": 10.0, "log": True},
+    "fedmpq.epsilon": {"kind": "float", "low": 0.005, "high": 0.1, "log": True},
+}
+TUNE = {"algorithm": "fedmpq", "trials": 3, "final_rounds": 2, "search": SEARCH, "overrides": {}}
 
 
 def write_arrays(folder):

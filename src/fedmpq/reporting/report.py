@@ -101,6 +101,5 @@ def _parameters(results: Results) -> pd.DataFrame:
 
 
 def _texts(parameters: Row) -> dict[str, str]:
-    """`parameters` as one would write them in YAML, but for what tells cells apart."""
-    own = {key: value for key, value in parameters.items() if key not in ("algorithm", "alpha")}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
+    """`parameters` as one would write them in YAML."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in parameters.items()}
