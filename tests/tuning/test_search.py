@@ -24,7 +24,6 @@ def row(accuracy, uplink=1000.0):
         "loss": 1 - accuracy,
         "bits_given": 4.0,
         "bits_left": 3.5,
-        "top_plane": 0.25,
         "uplink_bytes": uplink,
         "downlink_bytes": 1200.0,
         "seconds": 0.1,
@@ -189,8 +188,8 @@ def test_figures_and_section(run, reopened):
     assert list(figures) == ["accuracy-over-lambda", "importance", "history"]
     labels = [label.get_text() for label in figures["importance"].axes[0].get_yticklabels()]
     assert labels[-1] == "fedmpq.lambda"  # at the top: it matters, the other one does not
-    upper, planes, _ = figures["accuracy-over-lambda"].axes
-    assert (upper.get_xscale(), planes.get_ylabel()) == ("log", "ones\nin top planes (%)")
+    upper, pruned = figures["accuracy-over-lambda"].axes
+    assert (upper.get_xscale(), pruned.get_ylabel()) == ("log", "bits\npruned per weight")
     assert all(figure.texts or figure._supxlabel for figure in figures.values())
     text = as_markdown(trials, space.search, space.fixed, figures)
     assert "weights | updates" in text

@@ -1,23 +1,16 @@
 import dataclasses
 import multiprocessing
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from optuna.trial import TrialState
 
 from fedmpq.config import Execution
 from fedmpq.data.dirichlet import training_samples
 from fedmpq.errors import UserError
-from fedmpq.federated.layout import FlatModel, Layout
-from fedmpq.federated.messages import Kind, Message, encode
-from fedmpq.federated.tasks import TrainTask
-from fedmpq.quantization.codes import FULL_RANGE
-from fedmpq.seeding import torch_generator
 from fedmpq.tuning.search import Objective, search
 from fedmpq.tuning.study import opened
-from fedmpq.tuning.trial import TopPlanes, run, summarize
+from fedmpq.tuning.trial import run, summarize
 
 SEQUENTIAL = Execution(executor="sequential", device="cpu")
 VALUES = {"fedmpq.lambda": 0.3, "fedmpq.epsilon": 0.05}
@@ -96,20 +89,18 @@ def test_summary_counts_the_last_rounds(setups):
     assert summarize(rows[:1], 2)["accuracy"] == rows[0]["accuracy"]
 
 
-def test_lambda_empties_planes(setups):
-    def share(strength):
-        rows = list(run(setups({"fedmpq.lambda": strength, "training.rounds": 6}), SEQUENTIAL))
-        return summarize(rows, 2)["top_plane"]
+def test_a_strong_lambda_prunes_bits(setups):
+    def pruned(strength):
+        values = {"fedmpq.lambda": strength, "training.rounds": 6}
+        return summarize(list(run(setups(values), SEQUENTIAL)), 2)["bits_pruned"]
 
-    shares = [share(strength) for strength in (0.0, 1.0, 10.0)]
-    assert all(more > less for more, less in pairwise(shares))
+    assert pruned(0.0) < pruned(10.0)
 
 
-def test_full_precision_has_no_planes(setups):
+def test_full_precision_is_32_bits(setups):
     search = {"training.lr": {"kind": "float", "low": 0.1, "high": 1.0}}
     rows = list(run(setups({"model.network": "user_models:linear"}, algorithm="fp32", search=search), SEQUENTIAL))
     found = summarize(rows, 1)
-    assert np.isnan(found["top_plane"])
     assert found["bits_left"] == 32
 
 
@@ -149,33 +140,3 @@ def test_processes_in_which_nothing_ends_are_given_up(tmp_path, project, monkeyp
     monkeypatch.setattr("fedmpq.tuning.search._work", exit)
     with opened(tmp_path, space, {}) as study, pytest.raises(UserError, match="try again with workers=1"):
         search(study, Objective(space, tmp_path, SEQUENTIAL), print)
-
-
-def uplink(layout, bits, weights):
-    """A client's task at 4, 4 and 1 bits, and its answer, with scale 2."""
-    scales, model = torch.full((len(bits),), 2.0), FlatModel(weights, torch.zeros(0))
-    downlink = encode(Message(Kind.DOWNLINK, 1, 0, 0, 0.0, (4, 4, 1), scales, model), layout)
-    return TrainTask(1, 0, downlink, 0), encode(Message(Kind.UPLINK, 1, 0, 5, 0.5, bits, scales, model), layout)
-
-
-class Answering:
-    """An executor that has the answers."""
-
-    def __init__(self, *answers):
-        self.answers = answers
-
-    def run(self, tasks):
-        return iter(self.answers)
-
-
-def test_top_planes_are_counted_in_codes():
-    network = torch.nn.Sequential(*[torch.nn.Linear(4, 4, bias=False) for _ in range(3)])
-    layout = Layout.of(network)
-    weights = torch.rand(48, generator=torch_generator(0)) * 2 - 1
-    # Of the layers given, the first one is left, the second one has lost a bit, the third one has a sign only.
-    task, data = uplink(layout, (4, 3, 1), weights)
-    planes = TopPlanes(Answering((task, data), (task, data[:-1] + b"x")), layout)
-    assert list(planes.run([])) == list(planes.executor.answers)
-    offsets = FULL_RANGE.grid(torch.tensor(4), torch.tensor(2.0)).encode(weights[:16]) - 8
-    assert planes.take() == pytest.approx((offsets.abs() >= 4).sum().item() / 32)
-    assert np.isnan(planes.take())

@@ -17,7 +17,7 @@ READING = (
 
 def best_trials(trials: pd.DataFrame, keys: Iterable[str], tablefmt: str = "pipe") -> str:
     """A table of the best of `trials` (see `fedmpq.tuning.study.table`) with the parameters `keys`."""
-    columns = ["trial", "accuracy", "accuracy_std", *keys, "bits_pruned", "top_plane", "uplink_bytes"]
+    columns = ["trial", "accuracy", "accuracy_std", *keys, "bits_pruned", "uplink_bytes"]
     best = trials[trials["state"] == "complete"].head(SHOWN).reindex(columns=columns).dropna(axis=1, how="all")
     return best.to_markdown(index=False, floatfmt=".6g", tablefmt=tablefmt)
 

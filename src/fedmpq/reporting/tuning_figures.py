@@ -20,7 +20,6 @@ from fedmpq.reporting.figures import STYLE, WIDTH
 ACCURACY = "validation accuracy (%)"
 PANELS = {
     "accuracy": (ACCURACY, 100, "#D55E00"),
-    "top_plane": ("ones in top planes (%)", 100, "#0072B2"),
     "bits_pruned": ("bits pruned per weight", 1, "#009E73"),
 }
 """By column of the trials: what it is called, in which unit, in which colour."""
@@ -47,9 +46,9 @@ def draw_all(study: Study, trials: pd.DataFrame, searched: Mapping[str, Dimensio
 
 
 def accuracy_over(trials: pd.DataFrame, key: str, log: bool) -> Figure:
-    """Accuracy over one parameter; below it the ones in the top planes and the bits pruned, where there are any."""
+    """Accuracy over one parameter; below it the bits pruned, where there are any."""
     complete, pruned = (trials[trials["state"] == state] for state in ("complete", "pruned"))
-    names = list(PANELS) if trials["top_plane"].notna().any() else ["accuracy"]
+    names = list(PANELS) if trials["bits_pruned"].any() else ["accuracy"]
     figure = Figure(figsize=(WIDTH, 1 + 1.2 * len(names)))
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
