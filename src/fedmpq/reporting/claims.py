@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmpq.data.dirichlet import typical_classes
 from fedmpq.engine.history import Row
-from fedmpq.reporting.results import Cell, Results, shown
+from fedmpq.reporting.results import Cell, Results, rounded, shown
 
 REACHED = 0.9  # of a final accuracy, at which a curve counts as arrived
 HELD_SHARE = 0.9  # of a client's images, made up by the classes that it holds; stray images do not count
@@ -202,12 +202,22 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
 
 def _compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, Row]:
     """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
-    alphas, cells = _needed(results, first, second, among=among), results.cells
-    gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
-    if not gaps:
+    numbers = {}
+    for alpha in _needed(results, first, second, among=among):
+        points = results.cells[first, alpha].minus(results.cells[second, alpha])
+        if len(points):
+            numbers[alpha] = {"difference": rounded(points.mean()), "std": rounded(points.std())}
+    if not numbers:
         raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
-    numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
-    return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
+    text = _by_alpha({alpha: _points(**gap) for alpha, gap in numbers.items()})
+    means = [gap["difference"] for gap in numbers.values()]
+    return means, f"{shown(first)} minus {shown(second)}: {text}", {f"alpha {a:g}": gap for a, gap in numbers.items()}
+
+
+def _points(difference: float, std: float | None) -> str:
+    if std is None:
+        return f"{difference:+.1f} points"
+    return f"{difference:+.1f} ± {std:.1f} points{', within seed noise' if abs(difference) <= std else ''}"
 
 
 def _arrival(cell: Cell, of: Cell) -> int | None:

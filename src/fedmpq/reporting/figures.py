@@ -204,8 +204,8 @@ def _accuracy_panels(results: Results, places: Callable) -> tuple[Figure, dict[f
         panels[alpha].plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
         panels[alpha].fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
     for alpha, panel in panels.items():
-        if results.chance:
-            level = 100 * results.chance
+        if results.classes:
+            level = 100 / len(results.classes)
             panel.axhline(level, color="0.5", linewidth=0.8, linestyle=":", label=f"chance ({level:.3g} %)")
         panel.set_title(f"{ALPHA} = {alpha:g}")
     figure.axes[0].set_ylim(0, 1.05 * max(panel.dataLim.y1 for panel in panels.values()))

@@ -4,7 +4,6 @@ import base64
 import html
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -55,21 +54,20 @@ def write(root: Path, parameters: Parameters, experiment: str) -> Row:
 
 
 def as_markdown(
-    results: Results, drawn: Collection[str], numbers: Row, claims: Iterable[Row], more: Iterable[str] = ()
+    results: Results, drawn: Collection[str], numbers: Row, claims: list[Row], more: Iterable[str] = ()
 ) -> str:
     """The report as Markdown; images, those `drawn`, are named relative to it."""
-    said = Counter(entry["verdict"] for entry in claims)
+    said = [entry["verdict"] for entry in claims]
     return TEMPLATES.get_template("report.md.jinja").render(
         results=results,
-        verdicts={verdict: said[verdict] for verdict in VERDICTS.values()},
+        verdicts={verdict: said.count(verdict) for verdict in VERDICTS.values()},
         summary=table(numbers),
-        missing=numbers["missing"],
         final_rounds=FINAL_ROUNDS,
         figures=drawn,
         unreadable={n: json.dumps(c, ensure_ascii=False) for n, c in enumerate(results.classes) if readable(c) != c},
         claims=pd.DataFrame(claims, columns=["claim", "source", "found", "verdict"]),
         more=more,
-        versions=numbers["versions"],
+        numbers=numbers,
         parameters=_parameters(results),
     )
 

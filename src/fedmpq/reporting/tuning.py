@@ -9,10 +9,6 @@ import pandas as pd
 from fedmpq.reporting.results import shown
 
 SHOWN = 8  # trials that the table of the best ones has
-READING = (
-    "The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the bits"
-    " pruned are those of a client in a round, importance is the share of the spread in accuracy explained (fANOVA)."
-)
 
 
 def best_trials(trials: pd.DataFrame, keys: Iterable[str], tablefmt: str = "pipe") -> str:
@@ -32,8 +28,10 @@ def as_markdown(
         f" {fixed['training.rounds']} rounds with seeds {fixed['partition.seeds']} on"
         f" {fixed['data.train_samples'] or 'all'} training images. Accuracy is that on the"
         f" {100 * fixed['data.validation']:g} % of them that no client trains on, over the last"
-        f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into"
-        f" params.yaml. {READING}"
+        f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into params.yaml."
+        " The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the"
+        " bits pruned are those of a client in a round, importance is the share of the spread in accuracy explained"
+        " (fANOVA)."
     )
     images = [f"![{name.replace('-', ' ').capitalize()}](tuning/{name}.png)" for name in figures]
     return "\n\n".join(["## Tuning", text, best_trials(trials, searched), *images]) + "\n"
