@@ -1,7 +1,6 @@
 """What a search has found, as a section of the report."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -46,12 +45,6 @@ def footer(name: str, fixed: Mapping[str, Any], trials: int, hardware: Mapping[s
         "{processor}, {cores} cores, {device}".format_map(hardware),
     ]
     return "  ·  ".join(parts)
-
-
-def section(folder: Path) -> list[str]:
-    """The part of a report that `make tune` has written into reports/<experiment>/tuning/, if it has."""
-    path = folder / "section.md"
-    return [path.read_text()] if path.exists() else []
 
 
 def _last_rounds(fixed: Mapping[str, Any]) -> str:
