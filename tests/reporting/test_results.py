@@ -31,13 +31,6 @@ def test_last_bits_of_a_client_that_missed_the_last_round(project):
     assert list(cell.client_bits(2)["layer"]) == list(project.sizes)
 
 
-def test_chance_is_that_of_the_classes(project):
-    project.cell("fp32", 0.1, [0.5])
-    assert load(project.root, project.parameters, "digits").chance is None
-    project.meta(["a", "b"])
-    assert load(project.root, project.parameters, "digits").chance == 1 / 2
-
-
 def test_partitions_are_those_that_were_drawn(project):
     project.cell("fp32", 0.1, [0.5])
     for alpha in (5, 0.1):

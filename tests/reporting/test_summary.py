@@ -41,6 +41,13 @@ def test_difference_to_fpq8_is_paired_by_seed(project):
     assert table(summary)["vs FPQ8"].tolist()[:2] == ["-", "-8.3 ± 0.9"]
 
 
+def test_chance_is_that_of_the_classes(project):
+    project.cell("fp32", 0.1, [0.5])
+    assert summarize(load(project.root, project.parameters, "digits"))["chance"] is None
+    project.meta(["a", "b"])
+    assert summarize(load(project.root, project.parameters, "digits"))["chance"] == 1 / 2
+
+
 def test_one_seed_has_no_deviation(project):
     project.cell("aqfl", 0.1, [0.4])
     rows = table(summarize(load(project.root, project.parameters, "digits")))

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable, Iterable
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from fedmpq.data.dirichlet import typical_classes
 from fedmpq.engine.results import Row
-from fedmpq.reporting.results import Cell, Results, shown
+from fedmpq.reporting.results import Cell, Results, rounded, shown
 
 REACHED = 0.9  # of a final accuracy, at which a curve counts as arrived
 HELD_SHARE = 0.9  # of a client's images, made up by the classes that it holds; stray images do not count
@@ -28,8 +27,7 @@ class NotRun(Exception):
     """What a claim needs is not there; says what, and what to run for it."""
 
 
-Finding = tuple[bool, str, Row]
-"""Whether a claim holds, what was found, and the numbers."""
+Finding = tuple[bool, str, Row]  # whether a claim holds, what was found, and the numbers
 
 
 def evaluate(results: Results) -> list[Row]:
@@ -75,9 +73,9 @@ def first_and_last_layer(results: Results) -> Finding:
             numbers[f"alpha {alpha:g}, budget {budget:g}"] = layers.iloc[[0, -1]].tolist()
     if not numbers:
         raise NotRun("Needs clients of budget 2, 4 or 6.")
-    others = [f"{first} and {last} at {where}" for where, (first, last) in numbers.items() if (first, last) != (8, 8)]
+    others = {where: f"{bits[0]} and {bits[1]}" for where, bits in numbers.items() if bits != [8, 8]}
     found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
-    return not others, f"{found}{': else ' if others else ''}{'; '.join(others)}.", numbers
+    return not others, f"{found}{': else ' if others else ''}{_joined(others)}.", numbers
 
 
 def low_bits_before_the_end(results: Results) -> Finding:
@@ -88,14 +86,15 @@ def low_bits_before_the_end(results: Results) -> Finding:
         if len(bits) > 1:
             late = bits.index[math.floor((len(bits) - 1) * 2 / 3) : -1].tolist()
             lowest = bits.index[bits == bits.min()].tolist()
-            numbers[f"alpha {alpha:g}"] = {"bits": int(bits.min()), "layers": lowest, "last third": late}
+            where = f"alpha {alpha:g}"
+            numbers[where] = {"bits": int(bits.min()), "layers": lowest, "last third": late}
             many = f"{len(lowest)} layers from {lowest[0]} to {lowest[-1]}"
-            found[alpha] = f"{bits.min()} in {many if len(lowest) > 2 else ' and '.join(lowest)}"
+            found[where] = f"{bits.min()} in {many if len(lowest) > 2 else ' and '.join(lowest)}"
             rule = f"Holds if all are in the last third of the layers before the last one, {late[0]} to {late[-1]}."
     if not numbers:
         raise NotRun("Needs a client of budget 4, and several layers.")
     holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
-    return holds, f"Fewest bits of a client of budget 4: {_by_alpha(found)}. {rule}", numbers
+    return holds, f"Fewest bits of a client of budget 4: {_joined(found)}. {rule}", numbers
 
 
 def aqfl_starts_fast(results: Results) -> Finding:
@@ -133,11 +132,10 @@ def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
 
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     """FedMPQ gets there later than FPQ8 (alpha 0.5 and 1.0)."""
-    found = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
-    text = _by_alpha({alpha: f"FedMPQ {_round(a)}, FPQ8 {_round(b)}" for alpha, (a, b, _) in found.items()})
-    numbers = {f"alpha {alpha:g}": {"fedmpq": a, "fpq8": b} for alpha, (a, b, _) in found.items()}
-    holds = all(late > 0 for *_, late in found.values())
-    return holds, f"90 % of FPQ8's final accuracy is reached by {text}.{_lacking(results)}", numbers
+    numbers, delays = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
+    found = {where: f"FedMPQ {_round(own['fedmpq'])}, FPQ8 {_round(own['fpq8'])}" for where, own in numbers.items()}
+    text = f"90 % of FPQ8's final accuracy is reached by {_joined(found)}.{_lacking(results)}"
+    return min(delays) > 0, text, numbers
 
 
 def trails_less_on_cifar10(results: Results) -> Finding:
@@ -147,8 +145,7 @@ def trails_less_on_cifar10(results: Results) -> Finding:
     if len(both) < 2 or not alphas:
         needed = "FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100"
         raise NotRun(f"Needs {needed}: add both to `experiments` and run `dvc repro`.")
-    delays = {side.settings.data.source: _delays(side, alphas) for side in (results, results.compared)}
-    gaps = {data: fmean(delay for *_, delay in found.values()) for data, found in delays.items()}
+    gaps = {side.settings.data.source: fmean(_delays(side, alphas)[1]) for side in (results, results.compared)}
     found = (
         f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_listed(alphas, 'and')},"
         f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
@@ -202,12 +199,21 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
 
 def _compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, Row]:
     """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
-    alphas, cells = _needed(results, first, second, among=among), results.cells
-    gaps = {alpha: gap for alpha in alphas if (gap := cells[first, alpha].minus(cells[second, alpha]))}
-    if not gaps:
+    numbers = {}
+    for alpha in _needed(results, first, second, among=among):
+        points = results.cells[first, alpha].minus(results.cells[second, alpha])
+        if len(points):
+            numbers[f"alpha {alpha:g}"] = {"difference": rounded(points.mean()), "std": rounded(points.std())}
+    if not numbers:
         raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
-    numbers = {f"alpha {alpha:g}": {"difference": gap.mean, "std": gap.std} for alpha, gap in gaps.items()}
-    return [gap.mean for gap in gaps.values()], f"{shown(first)} minus {shown(second)}: {_by_alpha(gaps)}", numbers
+    text = _joined({where: _points(**gap) for where, gap in numbers.items()})
+    return [gap["difference"] for gap in numbers.values()], f"{shown(first)} minus {shown(second)}: {text}", numbers
+
+
+def _points(difference: float, std: float | None) -> str:
+    if std is None:
+        return f"{difference:+.1f} points"
+    return f"{difference:+.1f} ± {std:.1f} points{', within seed noise' if abs(difference) <= std else ''}"
 
 
 def _arrival(cell: Cell, of: Cell) -> int | None:
@@ -217,22 +223,21 @@ def _arrival(cell: Cell, of: Cell) -> int | None:
     return int(reached[0]) if len(reached) else None
 
 
-def _delays(results: Results, alphas: list[float]) -> dict[float, tuple[int | None, int | None, int]]:
-    """By alpha: the rounds in which FedMPQ and FPQ8 reach 90 % of FPQ8's final accuracy, and how far apart they are.
-
-    One that never arrives counts as arriving in the round after the last.
-    """
-    found = {}
+def _delays(results: Results, alphas: list[float]) -> tuple[Row, list[int]]:
+    """Rounds in which FedMPQ and FPQ8 reach 90 % of FPQ8's final accuracy, by alpha, and how many FedMPQ is later."""
+    arrivals, delays = {}, []
     for alpha in alphas:
-        fedmpq, fpq8 = results.cells["fedmpq", alpha], results.cells["fpq8", alpha]
-        rounds = [_arrival(cell, of=fpq8) for cell in (fedmpq, fpq8)]
-        late, early = (reached or fedmpq.run["rounds"] + 1 for reached in rounds)
-        found[alpha] = (*rounds, late - early)
-    return found
+        cells = {name: results.cells[name, alpha] for name in ("fedmpq", "fpq8")}
+        own = {name: _arrival(cell, of=cells["fpq8"]) for name, cell in cells.items()}
+        # One that never arrives counts as arriving in the round after the last.
+        late, early = (reached or cells["fedmpq"].run["rounds"] + 1 for reached in own.values())
+        arrivals[f"alpha {alpha:g}"] = own
+        delays.append(late - early)
+    return arrivals, delays
 
 
-def _by_alpha(found: dict[float, Any]) -> str:
-    return "; ".join(f"{value} at alpha {alpha:g}" for alpha, value in found.items())
+def _joined(found: Row) -> str:
+    return "; ".join(f"{value} at {where}" for where, value in found.items())
 
 
 def _listed(values: Iterable[float], word: str = "or") -> str:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -39,7 +39,7 @@ CHARACTERS = frozenset(get_font(findfont(STYLE["font.family"][0])).get_charmap()
 
 def accuracy_over_rounds(results: Results) -> Figure:
     """Test accuracy after each round, a panel for each alpha (the supplement's figures 5 to 7)."""
-    figure, panels = _accuracy_panels(results, lambda cell: cell.curve("test_accuracy").index)
+    figure, panels = _accuracy_panels(results, "round")
     for panel in panels.values():
         _round_axis(panel)
     return figure
@@ -47,7 +47,7 @@ def accuracy_over_rounds(results: Results) -> Figure:
 
 def accuracy_over_bytes(results: Results) -> Figure:
     """Test accuracy over what the clients have sent up to then, a panel for each alpha."""
-    figure, panels = _accuracy_panels(results, lambda cell: cell.curve("uplink_bytes")["mean"])
+    figure, panels = _accuracy_panels(results, "uplink_bytes")
     for panel in panels.values():
         panel.set(xscale="log", xlabel="bytes sent by all clients so far")
         low, high = panel.get_xlim()
@@ -138,11 +138,7 @@ def draw_all(results: Results) -> dict[str, Figure]:
 
 
 def bits_heat_map(bits: pd.DataFrame) -> Figure:
-    """Bits that each client (columns) was given for each layer (rows) in the last round, for the tracking UI.
-
-    Args:
-        bits: rows of bits.csv of one seed.
-    """
+    """Bits that each client (columns) was given for each layer (rows) in the last round of `bits`, of one seed."""
     last = bits[bits["round"] == bits["round"].max()]
     table = last.pivot(index="layer", columns="client", values="bits_given").loc[last["layer"].unique()]
     clients = [f"{row.client} ({row.budget:g})" for row in last.drop_duplicates("client").itertuples()]
@@ -192,20 +188,21 @@ def _heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) ->
     return image
 
 
-def _accuracy_panels(results: Results, places: Callable) -> tuple[Figure, dict[float, Axes]]:
-    """Panels of test accuracy over `places(cell)`, with bands over the seeds and the level of chance."""
+def _accuracy_panels(results: Results, over: str) -> tuple[Figure, dict[float, Axes]]:
+    """Panels of test accuracy over a column of rounds.csv, with bands over the seeds and the level of chance."""
     note = "band: lowest to highest of the seeds" if len(results.seeds) > 1 else ""
     figure, panels = _grid(results, dict.fromkeys(cell.alpha for cell in results.cells.values()), 2.75, note)
     for (algorithm, alpha), cell in results.cells.items():
-        style, curve, x = look(algorithm, results.algorithms), cell.curve("test_accuracy") * 100, places(cell)
+        style, curve = look(algorithm, results.algorithms), 100 * cell.curve("test_accuracy")
+        x, panel = cell.curve(over)["mean"], panels[alpha]
         # The last point and about five more, not those of another algorithm, which they might hide.
         last, step = len(curve) - 1, math.ceil(len(curve) / 6)
         marked = [*range(results.algorithms.index(algorithm) % step, last, step), last]
-        panels[alpha].plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
-        panels[alpha].fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
+        panel.plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
+        panel.fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
     for alpha, panel in panels.items():
-        if results.chance:
-            level = 100 * results.chance
+        if results.classes:
+            level = 100 / len(results.classes)
             panel.axhline(level, color="0.5", linewidth=0.8, linestyle=":", label=f"chance ({level:.3g} %)")
         panel.set_title(f"{ALPHA} = {alpha:g}")
     figure.axes[0].set_ylim(0, 1.05 * max(panel.dataLim.y1 for panel in panels.values()))
@@ -222,10 +219,7 @@ def _round_axis(panel: Axes) -> None:
 def _grid(
     results: Results, keys: Collection[float], height: float, note: str = "", columns: int = 3, trained: bool = True
 ) -> tuple[Figure, dict[float, Axes]]:
-    """A figure of a panel for each key in rows of at most `columns`, each `height` inches high, with one scale of y.
-
-    Its small print says data set, model, seeds, rounds and hardware, or the data set alone if not `trained`.
-    """
+    """A panel for each key, `height` inches high, with one scale of y, above small print that says what it is of."""
     columns = 2 if len(keys) == 4 else min(len(keys), columns)
     rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")

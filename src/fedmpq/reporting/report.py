@@ -4,7 +4,6 @@ import base64
 import html
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from markdown import markdown
 from fedmpq.config import Parameters
 from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import benchmarks, figures, markup, tuning
+from fedmpq.reporting import benchmarks, figures, markup
 from fedmpq.reporting.claims import VERDICTS, evaluate
 from fedmpq.reporting.figures import readable
 from fedmpq.reporting.results import Results, load, shown
@@ -41,7 +40,8 @@ def write(root: Path, parameters: Parameters, experiment: str) -> Row:
     results = load(root, parameters, experiment)
     folder = root / "reports" / experiment
     drawn, numbers, claims = figures.draw_all(results), summarize(results), evaluate(results)
-    more = tuning.section(folder / "tuning") + benchmarks.section(folder.parent / "benchmarks.json")
+    searches = [path.read_text() for path in folder.glob("tuning/section.md")]  # which `make tune` has written
+    more = searches + benchmarks.section(folder.parent / "benchmarks.json")
     text = as_markdown(results, drawn, numbers, claims, more)
     with replacing(folder / "figures") as temporary:
         temporary.mkdir()
@@ -55,21 +55,20 @@ def write(root: Path, parameters: Parameters, experiment: str) -> Row:
 
 
 def as_markdown(
-    results: Results, drawn: Collection[str], numbers: Row, claims: Iterable[Row], more: Iterable[str] = ()
+    results: Results, drawn: Collection[str], numbers: Row, claims: list[Row], more: Iterable[str] = ()
 ) -> str:
     """The report as Markdown; images, those `drawn`, are named relative to it."""
-    said = Counter(entry["verdict"] for entry in claims)
+    said = [entry["verdict"] for entry in claims]
     return TEMPLATES.get_template("report.md.jinja").render(
         results=results,
-        verdicts={verdict: said[verdict] for verdict in VERDICTS.values()},
+        verdicts={verdict: said.count(verdict) for verdict in VERDICTS.values()},
         summary=table(numbers),
-        missing=numbers["missing"],
         final_rounds=FINAL_ROUNDS,
         figures=drawn,
         unreadable={n: json.dumps(c, ensure_ascii=False) for n, c in enumerate(results.classes) if readable(c) != c},
         claims=pd.DataFrame(claims, columns=["claim", "source", "found", "verdict"]),
         more=more,
-        versions=numbers["versions"],
+        numbers=numbers,
         parameters=_parameters(results),
     )
 

@@ -1,11 +1,12 @@
 """Results of an experiment: read from results/<experiment>/, checked, handed on as frames."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -15,22 +16,6 @@ from fedmpq.errors import UserError
 
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose speed the paper compares
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
-
-
-class Difference(NamedTuple):
-    """Final accuracy of one algorithm minus another's at the same seeds, in points."""
-
-    mean: float
-    std: float | None
-    """Standard deviation over the seeds; None with one seed."""
-    error: float | None
-    """Standard error of the mean; None with one seed."""
-
-    def __str__(self) -> str:
-        if self.std is None:
-            return f"{self.mean:+.1f} points"
-        noise = ", within seed noise" if abs(self.mean) <= self.std else ""
-        return f"{self.mean:+.1f} ± {self.std:.1f} points{noise}"
 
 
 @dataclass(frozen=True)
@@ -50,14 +35,10 @@ class Cell:
         """Mean, lowest and highest of `column` over the seeds, one row a round."""
         return self.rounds.groupby("round")[column].agg(["mean", "min", "max"])
 
-    def minus(self, other: "Cell") -> Difference | None:
-        """How far above `other` it ends; None if they have no seed in common."""
+    def minus(self, other: "Cell") -> pd.Series:
+        """Final accuracy minus that of `other`, in points, of each seed that both have."""
         ends = [pd.Series(cell.run["final_accuracy"]).filter(like="seed-") for cell in (self, other)]
-        points = 100 * (ends[0] - ends[1]).dropna()
-        if points.empty:
-            return None
-        spread = [round(points.std(), 2), round(points.sem(), 2)] if len(points) > 1 else [None, None]
-        return Difference(round(points.mean(), 2), *spread)
+        return 100 * (ends[0] - ends[1]).dropna()
 
     @cached_property
     def last_bits(self) -> pd.DataFrame:
@@ -86,11 +67,6 @@ class Results:
     """Names of the labels; empty if the data are not there."""
     compared: "Results | None" = None
     """The experiment that the paper compares this one with, where params.yaml has it."""
-
-    @property
-    def chance(self) -> float | None:
-        """Accuracy of guessing, 1 / number of classes."""
-        return 1 / len(self.classes) if self.classes else None
 
     def common_alphas(self, *algorithms: str) -> list[float]:
         """The alphas at which all of `algorithms` have results."""
@@ -126,6 +102,11 @@ class Results:
 def shown(algorithm: str) -> str:
     """The name by which people know `algorithm`."""
     return NAMES.get(algorithm, algorithm)
+
+
+def rounded(points: float) -> float | None:
+    """`points` to two decimals; None for NaN, which is the deviation of a single seed."""
+    return None if math.isnan(points) else round(points, 2)
 
 
 def load(root: Path, parameters: Parameters, experiment: str) -> Results:

@@ -7,7 +7,7 @@ from platform import python_version
 import pandas as pd
 
 from fedmpq.engine.results import FINAL_ROUNDS, Row
-from fedmpq.reporting.results import Cell, Results, shown
+from fedmpq.reporting.results import Cell, Results, rounded, shown
 
 NUMBERS = {
     "accuracy (%)": ("final_accuracy.mean", "final_accuracy.std", 100, "{:.1f}"),
@@ -37,7 +37,7 @@ def summarize(results: Results) -> Row:
         "data": results.settings.data.source,
         "model": results.settings.model.network,
         "classes": len(results.classes) or None,
-        "chance": results.chance,
+        "chance": 1 / len(results.classes) if results.classes else None,
         "seeds": results.seeds,
         "rounds": results.lengths,
         "hardware": results.hardware,
@@ -49,9 +49,9 @@ def summarize(results: Results) -> Row:
 
 def _row(results: Results, cell: Cell) -> Row:
     run, last = cell.run, cell.rounds[cell.rounds["round"] > cell.run["rounds"] - FINAL_ROUNDS]
-    fp32, fpq8 = (results.cells.get((name, cell.alpha)) for name in ("fp32", "fpq8"))
-    to_fp32, to_fpq8 = (cell.minus(other) if other and other is not cell else None for other in (fp32, fpq8))
     final, traffic = run["final_accuracy"], run["bytes_per_client_and_round"]
+    fp32, fpq8 = (results.cells.get((name, cell.alpha)) for name in ("fp32", "fpq8"))
+    to_fp32, to_fpq8 = (cell.minus(other) if other and other is not cell else pd.Series() for other in (fp32, fpq8))
     error = final["std"] and final["std"] / len(run["seeds"]) ** 0.5
     return {
         "algorithm": cell.algorithm,
@@ -59,8 +59,8 @@ def _row(results: Results, cell: Cell) -> Row:
         "final_accuracy": {"mean": final["mean"], "std": final["std"], "error": error},
         "device_accuracy": float(last["device_accuracy"].mean()) if "device_accuracy" in last else None,
         "best_accuracy": {key: run["best_accuracy"][key] for key in ("mean", "std")},
-        "points_to_fp32": to_fp32 and to_fp32.mean,
-        "points_to_fpq8": {"mean": to_fpq8 and to_fpq8.mean, "error": to_fpq8 and to_fpq8.error},
+        "points_to_fp32": rounded(to_fp32.mean()),
+        "points_to_fpq8": {"mean": rounded(to_fpq8.mean()), "error": rounded(to_fpq8.sem())},
         "average_bits": run["average_bits"],
         **{f"{way}_bytes": traffic[way] for way in ("uplink", "downlink", "nominal")},
         "size_to_fp32": traffic["uplink"] / fp32.run["bytes_per_client_and_round"]["uplink"] if fp32 else None,

@@ -1,7 +1,6 @@
 """What a search has found, as a section of the report."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,10 +8,6 @@ import pandas as pd
 from fedmpq.reporting.results import shown
 
 SHOWN = 8  # trials that the table of the best ones has
-READING = (
-    "The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the bits"
-    " pruned are those of a client in a round, importance is the share of the spread in accuracy explained (fANOVA)."
-)
 
 
 def best_trials(trials: pd.DataFrame, keys: Iterable[str], tablefmt: str = "pipe") -> str:
@@ -32,8 +27,10 @@ def as_markdown(
         f" {fixed['training.rounds']} rounds with seeds {fixed['partition.seeds']} on"
         f" {fixed['data.train_samples'] or 'all'} training images. Accuracy is that on the"
         f" {100 * fixed['data.validation']:g} % of them that no client trains on, over the last"
-        f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into"
-        f" params.yaml. {READING}"
+        f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into params.yaml."
+        " The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the"
+        " bits pruned are those of a client in a round, importance is the share of the spread in accuracy explained"
+        " (fANOVA)."
     )
     images = [f"![{name.replace('-', ' ').capitalize()}](tuning/{name}.png)" for name in figures]
     return "\n\n".join(["## Tuning", text, best_trials(trials, searched), *images]) + "\n"
@@ -48,12 +45,6 @@ def footer(name: str, fixed: Mapping[str, Any], trials: int, hardware: Mapping[s
         "{processor}, {cores} cores, {device}".format_map(hardware),
     ]
     return "  ·  ".join(parts)
-
-
-def section(folder: Path) -> list[str]:
-    """The part of a report that `make tune` has written into reports/<experiment>/tuning/, if it has."""
-    path = folder / "section.md"
-    return [path.read_text()] if path.exists() else []
 
 
 def _last_rounds(fixed: Mapping[str, Any]) -> str:
