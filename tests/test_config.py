@@ -89,7 +89,7 @@ def edited(tmp_path):
         ("training.momentum", 1.0, "less than 1"),
         ("training.weight_decay", -1, "0"),
         ("training.precision", "float16", "'auto', 'float32' or 'bfloat16'"),
-        ("training.evaluate_quantized", "yes", "boolean"),
+        ("training.evaluate_quantized", "yes", "integer"),
         ("fp32.aggregation", "median", "'weights' or 'updates'"),
         ("fedmpq.lambda", -0.1, "0"),
         ("fedmpq.lambda", "strong", "number"),

@@ -54,7 +54,7 @@ def test_what_was_saved_comes_back(folder, consensus):
 
 
 def test_a_checkpoint_of_a_real_run_comes_back(folder, data):
-    setup = tiny.setup(data, "fedmpq", activation_bits=4, evaluate_quantized=True, dropout=0.2, max_repeats=9)
+    setup = tiny.setup(data, "fedmpq", activation_bits=4, evaluate_quantized=9, dropout=0.2, max_repeats=9)
     run, saved = Federation(setup, Sequential(setup)), None
     for record in run.rounds():
         row = round_row(0, record, saved and saved.row)

@@ -39,7 +39,7 @@ def outcome(setup, executor, killing=False):
 
 @pytest.fixture(scope="module")
 def settings(data):
-    changes = {"network": "resnet8", "activation_bits": 4, "flip": True, "evaluate_quantized": True, "lr": 0.01}
+    changes = {"network": "resnet8", "activation_bits": 4, "flip": True, "evaluate_quantized": 1, "lr": 0.01}
     return tiny.setup(data, "fedmpq", budgets=(2, 4, 6, 8), fedmpq={"lambda": 1.0, "epsilon": 0.05}, **changes)
 
 

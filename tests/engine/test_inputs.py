@@ -93,7 +93,7 @@ OTHER = {
     "training.weight_decay": 0.1,
     "training.precision": "bfloat16",
     "training.averaging": "uniform",
-    "training.evaluate_quantized": True,
+    "training.evaluate_quantized": 1,
     "participation.share": 0.5,
     "participation.min_answers": 2,
     "participation.max_repeats": 4,

@@ -97,8 +97,8 @@ class TrainingSettings(Settings):
     """Arithmetic of training; auto: bfloat16 autocast where the hardware has it."""
     averaging: Literal["samples", "uniform"]
     """Weight of a client in the server's average: its number of images, or one."""
-    evaluate_quantized: bool
-    """Evaluate each round, besides, the global model at every client's bit-widths."""
+    evaluate_quantized: Annotated[int, Field(ge=0)]
+    """In so many of the last rounds, evaluate, besides, the global model at every client's bit-widths."""
 
 
 class ParticipationSettings(Settings):

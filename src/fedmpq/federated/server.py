@@ -1,5 +1,6 @@
 """The federated round loop (section 6 of the specification)."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ class RoundRecord:
     """Those whose answers were accepted, ascending."""
     seconds: float
     device_accuracy: float | None = None
-    """Mean over clients of the model re-quantized to their bit-widths; None where not asked for."""
+    """Mean over clients of the model re-quantized to their bit-widths; NaN before the rounds for which it is asked."""
 
     @property
     def round(self) -> int:
@@ -102,7 +103,7 @@ class Federation:
         state = ServerState(number, average.model(), average.consensus())
         accuracy, loss = self.evaluate(state.model, number)
         seconds = time.perf_counter() - started
-        devices = self._device_accuracy(state, number) if self.experiment.training.evaluate_quantized else None
+        devices = self._device_accuracy(state)
         return RoundRecord(state, accuracy, loss, average.loss, exchange, clients, seconds, devices)
 
     def _answers(self, state: ServerState, number: int, exchange: Exchange) -> tuple[Average, list[ClientRecord]]:
@@ -220,9 +221,12 @@ class Federation:
         correct, losses = zip(*(outcomes[task.start] for task in tasks), strict=True)
         return sum(correct) / size, sum(losses) / size
 
-    def _device_accuracy(self, state: ServerState, number: int) -> float:
-        budgets = self.experiment.model.budgets
-        view = self.view(state)
+    def _device_accuracy(self, state: ServerState) -> float | None:
+        budgets, training, view = self.experiment.model.budgets, self.experiment.training, self.view(state)
+        if not training.evaluate_quantized:
+            return None
+        if state.round <= training.rounds - training.evaluate_quantized:
+            return math.nan
         allocated = {b: self.algorithm.allocate(view, b) for b in set(budgets)}
-        accuracy = {bits: self.evaluate(state.model, number, bits)[0] for bits in set(allocated.values())}
+        accuracy = {bits: self.evaluate(state.model, state.round, bits)[0] for bits in set(allocated.values())}
         return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)
