@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 from fedmpq.config import Execution
@@ -10,7 +11,7 @@ from fedmpq.engine.checkpoint import Checkpoint, save_tensors
 from fedmpq.engine.executors import build_executor
 from fedmpq.engine.history import History, Row
 from fedmpq.federated.server import Federation, ServerState
-from fedmpq.files import exclusive
+from fedmpq.files import exclusive, write_json
 
 
 class SeedRun:
@@ -37,6 +38,11 @@ class SeedRun:
         """State dictionary of the final global model, once the run is complete."""
         return self.folder.folder / "model.pt"
 
+    @property
+    def consensus_file(self) -> Path:
+        """What the clients of the last round agreed on, by which bits of that model are allocated; or null."""
+        return self.folder.folder / "consensus.json"
+
     def rounds(self, execution: Execution) -> Iterator[tuple[Row, list[Row]]]:
         """Run what is left and yield each round's rows of rounds.csv and bits.csv, then save it."""
         setup = self.cell.setup(self.seed)
@@ -51,6 +57,8 @@ class SeedRun:
                 yield self.history.rounds[-1], list(self.history.bits(record.round))
                 self._save(record.state)
             save_tensors(layout.state_dict(self._state.model), self.model_file)
+            consensus = self._state.consensus
+            write_json(self.consensus_file, consensus and asdict(consensus))
 
     def _save(self, state: ServerState) -> None:
         self._state = state

@@ -6,7 +6,9 @@ replaced. The values are those of PyTorch to the last bit, but for the order of 
 
 import logging
 import warnings
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from onnx_ir.tape import Tape
 from torch import Tensor, nn
 
 from fedmpq.errors import UserError
-from fedmpq.export.packed import Card, Device
+from fedmpq.export.packed import Device
 from fedmpq.federated.activations import MAXIMUM, MINIMUM
 from fedmpq.quantization.codes import Grid
 
@@ -29,15 +31,17 @@ MARK = "fedmpq"
 """The domain of the marks."""
 
 
-def as_onnx(card: Card, message: bytes) -> bytes:
+def as_onnx(device: Device) -> bytes:
     """The ONNX model of a device: `images` (N, S, S, 3), uint8, to `logits` (N, classes), for any N.
 
     Its metadata hold the name of each class: `class_0`, `class_1`, ...
 
+    Args:
+        device: of no use any more afterwards.
+
     Raises:
         UserError: the network has an operator that ONNX or torch.export does not know.
     """
-    device = Device(card, message)
     program = _traced(device)
     model, graph = program.model, program.model.graph
     if device.message.bits is not None:
@@ -48,8 +52,9 @@ def as_onnx(card: Card, message: bytes) -> bytes:
     ClearMetadataAndDocStringPass()(model)
     model.ir_version = IR_VERSION
     model.opset_imports.pop(MARK, None)
-    model.metadata_props.update({f"class_{number}": name for number, name in enumerate(card.classes)})
+    model.metadata_props.update({f"class_{number}": name for number, name in enumerate(device.card.classes)})
     proto = ir.to_proto(model)
+    del proto.graph.value_info[:]  # Shapes, which follow from the rest.
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()
 
@@ -63,7 +68,7 @@ def _traced(device: Device) -> torch.onnx.ONNXProgram:
     side = device.card.image_size
     logging.disable()  # Torch tells at length where tracing fails.
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(StringIO()):
             return torch.onnx.export(
                 device,
                 (torch.zeros(2, side, side, 3, dtype=torch.uint8),),

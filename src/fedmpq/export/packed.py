@@ -29,21 +29,17 @@ class Card:
     """What has to be known of a model to make use of its message."""
 
     network: str
-    """See `fedmpq.models.build_model`."""
     classes: list[str]
     """Their names, in the order of the logits."""
     image_size: int
-    """Side of the images in pixels, S."""
     mean: list[float]
-    """Of the training images, per channel, in 0 .. 1."""
+    """As `std`: see `fedmpq.data.arrays.Dataset`."""
     std: list[float]
     full_precision: list[str]
-    """Layers that are not quantized."""
     quantizer: str
     activation_bits: int | None
-    """None: activations are not quantized."""
     round: int
-    """Rounds of training."""
+    """Of the message."""
 
 
 class Device(nn.Module):
@@ -71,7 +67,7 @@ class Device(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of `images`."""
+        """See the class."""
         return self.network(normalize(images, self.mean, self.std))
 
 

@@ -16,7 +16,7 @@ from markdown import markdown
 from fedmpq.config import Parameters
 from fedmpq.engine.history import FINAL_ROUNDS
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import benchmarks, figures, tuning
+from fedmpq.reporting import benchmarks, exports, figures, tuning
 from fedmpq.reporting.claims import VERDICTS, evaluate
 from fedmpq.reporting.fonts import readable
 from fedmpq.reporting.results import Results, load, shown
@@ -40,7 +40,8 @@ def write(root: Path, parameters: Parameters, experiment: str) -> dict[str, Any]
     results = load(root, parameters, experiment)
     folder = root / "reports" / experiment
     drawn, numbers, claims = figures.draw_all(results), summarize(results), evaluate(results)
-    more = tuning.section(folder / "tuning") + benchmarks.section(folder.parent / "benchmarks.json")
+    more = exports.section(root / "exports" / experiment) + tuning.section(folder / "tuning")
+    more += benchmarks.section(folder.parent / "benchmarks.json")
     text = as_markdown(results, drawn, numbers, claims, more)
     with replacing(folder / "figures") as temporary:
         temporary.mkdir()

@@ -12,7 +12,7 @@ MLflow can be used again. What stands in results/ can be brought in later, by `r
 from fedmpq.tracking.connection import connect
 from fedmpq.tracking.metrics import Training, round_metrics, summary_metrics
 from fedmpq.tracking.replay import replay, seal
-from fedmpq.tracking.run import Run
+from fedmpq.tracking.run import Run, fetch_model
 from fedmpq.tracking.view import pages
 
-__all__ = ["Run", "Training", "connect", "pages", "replay", "round_metrics", "seal", "summary_metrics"]
+__all__ = ["Run", "Training", "connect", "fetch_model", "pages", "replay", "round_metrics", "seal", "summary_metrics"]
