@@ -118,6 +118,7 @@ def train_seed(run: "SeedRun", execution: Execution, later: int) -> None:
             tracked.log_round(round_metrics(row, bits), row["round"])
             progress.show(row)
         tracked.log_file(run.model_file, "model")
+        tracked.log_file(run.consensus_file, "model")
 
 
 if __name__ == "__main__":

@@ -101,3 +101,23 @@ def large_only(classes, image_size):
 
 
 number = 3
+
+
+class Odd(nn.Module):
+    """Of one operator that ONNX has not."""
+
+    def __init__(self, classes, image_size):
+        super().__init__()
+        self.last = nn.Linear(3 * image_size**2, classes)
+
+    def forward(self, images):
+        """Logits."""
+        return self.last(torch.special.i0(images).flatten(1))
+
+
+class Branching(Odd):
+    """What it computes depends on the values, which no graph says."""
+
+    def forward(self, images):
+        """Logits."""
+        return self.last(images.flatten(1) if images.sum() > 0 else -images.flatten(1))

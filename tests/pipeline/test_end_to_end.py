@@ -279,3 +279,15 @@ def test_results_in_git_are_not_trained_again(clone, first):
     assert cached == set()
     assert second.results("fedmpq") == clone.results("fedmpq")
     assert second.digests("data/") == clone.digests("data/")
+
+
+def test_a_model_is_exported_from_its_run(clone, first):
+    cell = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5"]
+    said = clone.run(sys.executable, "-m", "pipeline.export", *cell, "--client", "1", "--seed", "1")
+    folder = Path("exports/digits/fedmpq/alpha-0.5/seed-1/budget-4")
+    assert said.splitlines()[0] == f"{folder}:"
+    about = json.loads((clone.folder / folder / "model.json").read_text())
+    assert [layer["bits"] for layer in about["layers"]]
+    assert about["accuracy"]["PyTorch"] == pytest.approx(about["accuracy"]["ONNX Runtime"], abs=1e-3)
+    assert f"ONNX Runtime  accuracy {about['accuracy']['ONNX Runtime']:.4f}" in said
+    assert f"[4](../../{folder})" in (clone.folder / "reports/digits/report.md").read_text()

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from fedmpq import tracking
+from fedmpq.errors import UserError
 from fedmpq.tracking.connection import connect
 
 
@@ -76,6 +77,27 @@ def test_files_are_kept(root, cell, tmp_path):
     with cell.start(root) as run:
         run.log_file(tmp_path / "weights.pt", "model")
     assert cell.artifacts(root, *cell.runs(root))["weights.pt"].read_bytes() == b"weights"
+
+
+def test_the_model_of_the_newest_run_that_has_one_is_fetched(root, cell, tmp_path):
+    for content in (b"first", b"second", None):
+        with cell.start(root) as run:
+            if content:
+                (tmp_path / "model.pt").write_bytes(content)
+                run.log_file(tmp_path / "model.pt", "model")
+        run = cell.runs(root)[-1]
+        connect(root).client.set_tag(run.info.run_id, tracking.run.SEAL, "done")
+    (tmp_path / "copy").mkdir()
+    found = tracking.fetch_model(root, cell.training(), tmp_path / "copy")
+    assert (found / "model.pt").read_bytes() == b"second"
+    for other in ({"seed": 5}, {"rounds": 9}):
+        with pytest.raises(UserError, match=r"^MLflow has no trained model of fedmpq at alpha 0\.5, seed \d"):
+            tracking.fetch_model(root, cell.training(**other), tmp_path / "copy")
+
+
+def test_no_model_is_fetched_where_nothing_was_trained(root, cell, tmp_path):
+    with pytest.raises(UserError, match="MLflow has no trained model"):
+        tracking.fetch_model(root, cell.training(), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +50,11 @@ class SeedRun:
             for number, row in enumerate(rounds.to_dict("records"), 1):
                 yield row, bits[bits["round"] == number].to_dict("records")
 
+    @property
+    def consensus_file(self) -> Path:
+        """What the clients of the last round agreed on, by which bits of that model are allocated; or null."""
+        return self.folder / "consensus.json"
+
     def rounds(self, execution: Execution) -> Iterator[tuple[Row, list[Row]]]:
         """Run what is left and yield each round's rows of rounds.csv and bits.csv, then save it."""
         setup, budgets = self.cell.setup(self.seed), self.cell.experiment.model.budgets
@@ -59,6 +65,8 @@ class SeedRun:
                 bits = bits_rows(self.seed, record, federation.layout, budgets)
                 yield row, bits
                 self.last = save(self.folder, record.state, {"rounds.csv": [row], "bits.csv": bits}, self.last)
+            consensus = self.last.state.consensus
+            write_json(self.consensus_file, consensus and asdict(consensus))
             save_tensors(federation.layout.state_dict(self.last.state.model), self.model_file)
 
 

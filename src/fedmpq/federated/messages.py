@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmpq.config import MAX_BITS
 from fedmpq.federated.layout import FlatModel, Layout
 from fedmpq.quantization.codes import FULL_RANGE
-from fedmpq.quantization.packing import pack_layers, packed_size_of_layers, unpack_layers
+from fedmpq.quantization.packing import MOST_BITS, pack_layers, packed_size_of_layers, unpack_layers
 from fedmpq.quantization.rounding import Coder, Nearest
 
 MAGIC = b"FMPQ"
@@ -163,8 +162,8 @@ def _quantized_part(
 ) -> tuple[tuple[int, ...], Tensor, Tensor, memoryview]:
     count = len(layout.sizes)
     bits = tuple(body[:count])
-    if len(bits) < count or not all(1 <= b <= MAX_BITS for b in bits):
-        raise RejectedMessage(f"bit-widths {list(bits)}; allowed: {count} numbers from 1 to {MAX_BITS}")
+    if len(bits) < count or not all(1 <= b <= MOST_BITS for b in bits):
+        raise RejectedMessage(f"bit-widths {list(bits)}; allowed: {count} numbers from 1 to {MOST_BITS}")
     start = count * (1 + FLOAT.itemsize)
     end = start + packed_size_of_layers(layout.sizes, bits)
     if len(body) < end:

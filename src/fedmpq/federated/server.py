@@ -76,7 +76,8 @@ class RoundRecord:
 class Federation:
     """One run: the server's side of it, on an executor that carries the clients."""
 
-    def __init__(self, setup: Setup, executor: Executor):
+    def __init__(self, setup: Setup, executor: Executor | None):
+        """Begin; without an executor nothing is trained or evaluated."""
         torch.set_num_threads(1)  # Other numbers of threads take sums in another order.
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
@@ -148,9 +149,10 @@ class Federation:
     def downlink(self, state: ServerState, view: View, number: int, client: int) -> bytes:
         """The global model, encoded at the bit-widths that the algorithm allocates to `client`."""
         bits = self.algorithm.allocate(view, self.experiment.model.budgets[client])
-        return self._encoded(state.model, bits, number, client)
+        return self.encoded(state.model, bits, number, client)
 
-    def _encoded(self, model: FlatModel, bits: Bits, number: int, client: int) -> bytes:
+    def encoded(self, model: FlatModel, bits: Bits, number: int, client: int) -> bytes:
+        """`model` as it travels to `client` in round `number`, at `bits` a layer."""
         scales = None
         if bits is not None:
             scales = self.setup.quantizer.scales(model.weights.split(self.layout.sizes), bits)
@@ -212,7 +214,7 @@ class Federation:
         With `bits` the model is what a device of these bit-widths runs: quantized weights and
         activations. Without, both are in full precision.
         """
-        data, size = self._encoded(model, bits, number, 0), len(self.setup.evaluation_images[1])
+        data, size = self.encoded(model, bits, number, 0), len(self.setup.evaluation_images[1])
         tasks = [EvaluateTask(number, data, start, bits is not None) for start in range(0, size, EVALUATION_CHUNK)]
         outcomes = {task.start: outcome for task, outcome in self.executor.run(tasks)}
         failed = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failure)]

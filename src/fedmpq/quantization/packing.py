@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+MOST_BITS = 8
+"""Of a code."""
 
 
 def packed_size(count: int, bits: int) -> int:

@@ -14,7 +14,7 @@ from markdown import markdown
 from fedmpq.config import Parameters
 from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.files import replacing, write_json, write_text
-from fedmpq.reporting import benchmarks, figures, markup
+from fedmpq.reporting import benchmarks, exports, figures, markup
 from fedmpq.reporting.claims import VERDICTS, evaluate
 from fedmpq.reporting.figures import readable
 from fedmpq.reporting.results import Results, load, shown
@@ -41,7 +41,11 @@ def write(root: Path, parameters: Parameters, experiment: str) -> Row:
     folder = root / "reports" / experiment
     drawn, numbers, claims = figures.draw_all(results), summarize(results), evaluate(results)
     searches = [path.read_text() for path in folder.glob("tuning/section.md")]  # which `make tune` has written
-    more = searches + benchmarks.section(folder.parent / "benchmarks.json")
+    more = (
+        exports.section(root / "exports" / experiment)
+        + searches
+        + benchmarks.section(folder.parent / "benchmarks.json")
+    )
     text = as_markdown(results, drawn, numbers, claims, more)
     with replacing(folder / "figures") as temporary:
         temporary.mkdir()

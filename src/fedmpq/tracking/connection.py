@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # A server that is down or silent costs seconds, not the minutes of MLflow's own defaults.
 PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmpq.errors import UserError
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
 from fedmpq.tracking.view import TAG, view
@@ -74,14 +75,37 @@ def join(connection: Connection, training: Training, start_ms: int | None = None
     `start_ms` says when it began (milliseconds since the epoch), if this process did not carry it out.
     """
     client, experiment_id = connection.client, experiment_of(connection, training.experiment)
-    same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
-    run = next((run for run in client.search_runs([experiment_id], same) if SEAL not in run.data.tags), None)
+    found = runs_of(client, experiment_id, training)
+    run = next((run for run in found if SEAL not in run.data.tags), None)
     if run is None:
         name, tags = training.name(connection.folder), training.tags | ({} if start_ms else context())
         run = client.create_run(experiment_id, start_ms, tags, name)
     if not run.data.params:  # likewise where its making was cut off
         _describe(client, run.info.run_id, training)
     return run.info
+
+
+def runs_of(client: "MlflowClient", experiment_id: str, training: Training) -> list["entities.Run"]:
+    """The runs of the fingerprint and seed of `training`, the newest first."""
+    same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
+    return list(client.search_runs([experiment_id], same))
+
+
+def fetch_model(root: Path, training: Training, folder: Path) -> Path:
+    """Copy what the newest run of `training` keeps in its folder `model` into `folder`; returns where it is.
+
+    Raises:
+        UserError: MLflow cannot be used, or has no such run.
+    """
+    with connect(root).required() as client:
+        experiment = client.get_experiment_by_name(training.experiment)
+        for run in runs_of(client, experiment.experiment_id, training) if experiment else []:
+            if client.list_artifacts(run.info.run_id, "model"):
+                return Path(client.download_artifacts(run.info.run_id, "model", str(folder)))
+    raise UserError(
+        f"MLflow has no trained model of {training.algorithm} at alpha {training.alpha}, seed {training.seed}, with"
+        " these parameters; train it (make repro, or python -m pipeline.train), or name it with --checkpoint"
+    )
 
 
 def context() -> dict[str, str]:

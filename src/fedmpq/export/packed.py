@@ -1,0 +1,99 @@
+"""A trained model as one file, the way a device gets it: model.fmpq.
+
+    header     a line of JSON: see `Card`
+    message    the model as it travels to a client: see `fedmpq.federated.messages`
+
+Reading it takes numpy and torch alone.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedmpq.data.batches import normalize
+from fedmpq.errors import UserError
+from fedmpq.extension import one_line
+from fedmpq.federated.activations import ActivationQuantizer
+from fedmpq.federated.layout import Layout
+from fedmpq.federated.messages import Kind, RejectedMessage, decode
+from fedmpq.models import build_model
+from fedmpq.quantization.codes import QUANTIZERS
+from fedmpq.quantization.rounding import Nearest
+
+
+@dataclass(frozen=True)
+class Card:
+    """What has to be known of a model to make use of its message."""
+
+    network: str
+    classes: list[str]
+    """Their names, in the order of the logits."""
+    image_size: int
+    mean: list[float]
+    """As `std`: see `fedmpq.data.arrays.Dataset`."""
+    std: list[float]
+    full_precision: list[str]
+    quantizer: str
+    activation_bits: int | None
+    round: int
+    """Of the message."""
+
+
+class Device(nn.Module):
+    """What a device runs, in evaluation mode: logits (N, classes) of images (N, S, S, 3), uint8."""
+
+    def __init__(self, card: Card, message: bytes):
+        """Build the network of `card` with the weights of `message`.
+
+        Raises:
+            RejectedMessage: it is damaged, or of another network.
+            UserError: the network cannot be built.
+        """
+        super().__init__()
+        self.card, bits = card, card.activation_bits
+        network = build_model(card.network, len(card.classes), card.image_size)
+        self.activations = ActivationQuantizer(network, bits) if bits else None
+        self.layout, self.quantizer = Layout.of(network, card.full_precision), QUANTIZERS[card.quantizer]
+        self.message = decode(message, self.layout, Kind.DOWNLINK, card.round, 0, Nearest(self.quantizer))
+        if self.activations:
+            self.activations.enabled = self.message.bits is not None
+        self.layout.load(self.message.model, network)
+        self.network = network.to(memory_format=torch.channels_last)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(card, name)))
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        return self.network(normalize(images, self.mean, self.std))
+
+
+def pack(card: Card, message: bytes) -> bytes:
+    """The content of model.fmpq."""
+    return json.dumps(asdict(card)).encode() + b"\n" + message
+
+
+def load(path: str | Path, network: str | None = None) -> Device:
+    """The model of a file model.fmpq.
+
+        model = fedmpq.load("model.fmpq")
+        model(torch.from_numpy(images)).argmax(1)    # images (N, S, S, 3), uint8; names: model.card.classes
+
+    Args:
+        path: the file.
+        network: `package.module:factory` if the model is of a factory of your own, which is imported and called.
+
+    Raises:
+        UserError: the file is missing or damaged, or names another factory.
+    """
+    try:
+        header, _, message = Path(path).read_bytes().partition(b"\n")
+        card = Card(**json.loads(header))
+        if ":" in card.network and card.network != network:  # A file must not decide what code is run.
+            raise UserError(f"{path} is of a network of your own; allow that it is called: network={card.network!r}")
+        return Device(card, message)
+    except (OSError, ValueError, TypeError, KeyError, RejectedMessage) as error:
+        raise UserError(f"{path} is missing or damaged: {one_line(error)}") from error
