@@ -30,7 +30,7 @@ def trained(tmp_path_factory, data):
     """The run of three clients of one budget, whose last device accuracy is that of any of them."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(data, root / "data/prepared/tiny")
-    changes = {"network": NETWORK, "activation_bits": 4, "evaluate_quantized": True, "rounds": 3, "lr": 0.02}
+    changes = {"network": NETWORK, "activation_bits": 4, "evaluate_quantized": 1, "rounds": 3, "lr": 0.02}
     settings = tiny.experiment((3, 3, 3), **changes)
     run = SeedRun(Cell(root, "tiny", settings, "fedmpq", 0.5, "0.5", torch.device("cpu"), "float32"), 0)
     list(run.rounds(Execution(executor="sequential")))

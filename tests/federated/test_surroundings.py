@@ -115,10 +115,12 @@ def told(data, tmp_path, monkeypatch):
         return tiny.setup(data, "aqfl", network=f"told_{number}:Told")
 
     monkeypatch.syspath_prepend(tmp_path)
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # Where it is ignored, as in the background.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield setup
     for number, handler in handlers.items():
         assert signal.getsignal(number) == handler
+    signal.signal(signal.SIGINT, ours)
 
 
 def test_ctrl_c_is_no_exit(told):

@@ -84,6 +84,15 @@ def test_any_kind_of_parameter_can_be_searched(project):
     assert {"fedmpq.lambda", "partition.seeds", "data.validation", "training.rounds"} <= space.fixed.keys()
 
 
+def test_a_quantizer_is_searched_where_it_is_in_force(project):
+    choice = {"kind": "categorical", "choices": ["full-range", "normal"]}
+    space = project.space(algorithm="fedmpq_plus", search={"fedmpq_plus.quantizer": choice})
+    assert space.present["fedmpq_plus.quantizer"] == "normal"
+    assert space.experiment({"fedmpq_plus.quantizer": "full-range"}).quantizer("fedmpq_plus") == "full-range"
+    with pytest.raises(UserError, match="unknown parameter 'model.quantizer'"):
+        project.space(algorithm="fedmpq_plus", search={"model.quantizer": choice})
+
+
 def test_overrides_shorten_trials_and_nothing_else(project):
     space = project.space(overrides={"digits": {"training.rounds": 2, "partition.seeds": [5]}})
     tried, whole = space.experiment({"fedmpq.lambda": 3.0}), load_parameters(project.file)

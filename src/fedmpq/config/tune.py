@@ -45,7 +45,7 @@ class Dimension(Settings):
         return [int(self.low), int(self.high)] if self.kind == "int" else [self.low, self.high]
 
     def __contains__(self, value: Any) -> bool:
-        return value in self.choices or (value is not None and self.low <= value <= self.high)
+        return value in self.choices if self.choices else value is not None and self.low <= value <= self.high
 
     def __str__(self) -> str:
         if self.kind == "categorical":

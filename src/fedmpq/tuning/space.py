@@ -20,13 +20,8 @@ DIGITS = 4
 class Space:
     """The search of one experiment, checked as a whole before anything runs."""
 
-    def __init__(self, parameters: Parameters, name: str | None = None, overrides: dict[str, Any] | None = None):
+    def __init__(self, parameters: Parameters, name: str | None = None):
         """Check that every value of the search is allowed in the experiment `name` (None: the one that `tune` names).
-
-        Args:
-            parameters: of params.yaml.
-            name: the experiment that is tuned.
-            overrides: values by dotted key within it, besides those that section `tune` has.
 
         Raises:
             UserError: there is no section `tune`; or something in it is unknown, or out of range in that experiment.
@@ -37,7 +32,7 @@ class Space:
         self.name = name or self.tune.experiment
         for experiment in self.tune.overrides:
             parameters.experiment(experiment)
-        self.overrides = {**self.tune.overrides.get(self.name, {}), **(overrides or {})}
+        self.overrides = self.tune.overrides.get(self.name, {})
         self.base = self._tried({}, f"tune.overrides.{self.name}")
         allowed = [key for key in self.present if key not in PREPARED | COMPARED]
         for key, dimension in self.search.items():

@@ -101,8 +101,7 @@ class Study:
             if all(start[key] in dimension for key, dimension in self.space.search.items()):
                 self.optuna.enqueue_trial(start, skip_if_exists=True)
             self.optuna.set_user_attr("identity", identity)
-        elif found != identity:
-            keys = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
+        elif keys := [key for key in {**found, **identity} if found.get(key) != identity.get(key)]:
             changes = ", ".join(f"{key} {found.get(key)} -> {identity.get(key)}" for key in keys)
             raise UserError(
                 f"{self.path} holds a study of other settings ({changes}); set them back, or {self._remedy}"
