@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
     folder = Path("results", cell.name, cell.algorithm, f"alpha-{cell.alpha_label}")
     out = options.out or command.ROOT / folder
+    refuse_strangers(out)
     if not options.overwrite and holds_results(cell, out):
         print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
         return
@@ -64,6 +65,14 @@ def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) 
         if idle or (key == "model.quantizer" and own.quantizer):
             instead = "" if idle else f", it has {algorithm}.quantizer"
             raise UserError(f"--set {assignment}: a training by {algorithm} does not read {key}{instead}")
+
+
+def refuse_strangers(out: Path) -> None:
+    """Raise UserError if `out`, which results would replace as a whole, holds anything that is none."""
+    from fedmpq.engine.results import FILES
+
+    if others := [path.name for path in out.glob("*") if path.name not in FILES]:
+        raise UserError(f"{out} holds other files, {min(others)} for one; name another --out")
 
 
 def holds_results(cell: "Cell", out: Path) -> bool:

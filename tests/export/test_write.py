@@ -48,7 +48,7 @@ def test_the_files_are_those_of_the_device(trained, exported):
     folder, about = exported
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "model.fmpq", "model.json"}
     assert json.loads((folder / "model.json").read_text()) == about
-    last = trained.history.rounds[-1]
+    last, _ = list(trained.past())[-1]
     assert about["accuracy"]["PyTorch"] == about["accuracy"]["ONNX Runtime"] == last["device_accuracy"]
     assert about["accuracy"]["float32"] == last["test_accuracy"]
     assert about["bytes"] == {name: about["bytes"][name] for name in ("float32", "model.fmpq", "model.onnx")}

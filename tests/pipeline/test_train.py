@@ -5,7 +5,7 @@ import pytest
 
 from fedmpq.engine.results import FILES
 from fedmpq.errors import UserError
-from pipeline.train import holds_results
+from pipeline.train import holds_results, refuse_strangers
 
 
 @pytest.fixture
@@ -34,6 +34,15 @@ def write(folder, fingerprint="abc", **changes):
     }
     for name in FILES:
         (folder / name).write_text(json.dumps(run) if name == "run.json" else "")
+
+
+def test_a_folder_with_other_files_is_never_replaced(tmp_path):
+    refuse_strangers(tmp_path / "new")
+    write(tmp_path)
+    refuse_strangers(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds other files, thesis\.tex for one; name another --out"):
+        refuse_strangers(tmp_path)
 
 
 def test_the_same_training_is_done(cell, tmp_path):

@@ -89,7 +89,7 @@ def test_a_quantizer_is_searched_where_it_is_in_force(project):
     space = project.space(algorithm="fedmpq_plus", search={"fedmpq_plus.quantizer": choice})
     assert space.present["fedmpq_plus.quantizer"] == "normal"
     assert space.experiment({"fedmpq_plus.quantizer": "full-range"}).quantizer("fedmpq_plus") == "full-range"
-    with pytest.raises(UserError, match="unknown parameter 'model.quantizer'"):
+    with pytest.raises(UserError, match=r"unknown parameter 'model\.quantizer'"):
         project.space(algorithm="fedmpq_plus", search={"model.quantizer": choice})
 
 

@@ -27,7 +27,7 @@ EVENTS = ("asked", "answered", "dropped", "late", "rejected", "failed", "discard
 ROUNDS = {"seed": int, "round": int, "test_accuracy": float, "test_loss": float, "train_loss": float}
 ROUNDS |= {"uplink_bytes": int, "downlink_bytes": int, **dict.fromkeys(EVENTS, int)}
 ROUNDS |= {"simulated_seconds": float, "seconds": float}
-"""Columns of rounds.csv and their types; `device_accuracy` is there if it was asked for."""
+"""Columns of rounds.csv and their types; `device_accuracy` is there if it was asked for, NaN in the rounds before."""
 BITS = {"seed": int, "round": int, "client": int, "budget": float, "layer": str, "parameters": int}
 BITS |= {"bits_given": int, "bits_left": int}
 """Columns of bits.csv and their types."""
@@ -179,10 +179,11 @@ def read_table(path: Path, columns: dict[str, type], size: int | None = None) ->
     Raises:
         UserError: it is missing, damaged or empty, or a value is missing or of another type.
     """
-    gaps = {column: ["", "nan"] for column, kind in columns.items() if kind is float}
+    types = {**columns, "device_accuracy": float}
+    gaps = {column: ["", "nan"] for column, kind in types.items() if kind is float}
     try:
         file = BytesIO(path.read_bytes()[:size])
-        table = pd.read_csv(file, dtype=columns, keep_default_na=False, na_values=gaps)
+        table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=gaps)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise broken(path, getattr(error, "strerror", None) or str(error)) from error
     if missing := [column for column in columns if column not in table]:
