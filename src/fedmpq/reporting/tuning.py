@@ -28,8 +28,7 @@ def as_markdown(
         f" {fixed['data.train_samples'] or 'all'} training images. Accuracy is that on the"
         f" {100 * fixed['data.validation']:g} % of them that no client trains on, over the last"
         f" {_last_rounds(fixed)}; the test set is not used. `make tune-apply` writes the best values into params.yaml."
-        " The share of ones is that in the most significant magnitude planes that clients send (empty if pruned), the"
-        " bits pruned are those of a client in a round, importance is the share of the spread in accuracy explained"
+        " The bits pruned are those of a client in a round, importance is the share of the spread in accuracy explained"
         " (fANOVA)."
     )
     images = [f"![{name.replace('-', ' ').capitalize()}](tuning/{name}.png)" for name in figures]
