@@ -16,6 +16,7 @@ from fedmpq.errors import UserError
 
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose speed the paper compares
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
+NAMES |= {"fedmpq_plus": "FedMPQ+", "fedpaq": "FedPAQ", "uveqfed": "UVeQFed"}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def footer(name: str, fixed: Mapping[str, Any], trials: int, hardware: Mapping[s
     """The small print of a figure: data set, model, algorithm, seeds, rounds, hardware."""
     parts = [
         f"{name}  ·  {fixed['data.train_samples'] or 'all'} images  ·  {fixed['model.network']}",
-        f"{shown(fixed['algorithm'])} at alpha {fixed['alpha']:g}  ·  seeds {str(fixed['partition.seeds'])[1:-1]}",
+        f"{shown(fixed['algorithm'])} at alpha {fixed['alpha']:g}  ·  seeds {str(fixed['partition.seeds'])[1:-1]}\n"
         f"{trials} trials of up to {fixed['training.rounds']} rounds, accuracy over the last {_last_rounds(fixed)}",
         "{processor}, {cores} cores, {device}".format_map(hardware),
     ]
