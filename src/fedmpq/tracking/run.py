@@ -89,11 +89,11 @@ class Run(AbstractContextManager):
                 self._monitor.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._monitor:
-            self._monitor.finish()
         killed = kind and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "KILLED" if killed else "FAILED" if kind else "FINISHED"
         self._log(lambda client: client.set_terminated(self._run_id, status), urgent=True)
+        if self._monitor:  # Last, for what was missed until now may have started it.
+            self._monitor.finish()
 
 
 def join(connection: Connection, training: Training, start_ms: int | None = None) -> "entities.RunInfo":
