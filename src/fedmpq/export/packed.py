@@ -9,6 +9,7 @@ Reading it takes numpy and torch alone.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from fedmpq.federated.messages import Kind, RejectedMessage, decode
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import QUANTIZERS
 from fedmpq.quantization.rounding import Nearest
+
+if TYPE_CHECKING:
+    from fedmpq.federated.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ class Card:
     activation_bits: int | None
     round: int
     """Of the message."""
+
+    @classmethod
+    def of(cls, setup: "Setup", round: int) -> "Card":
+        """The card of a message of `round` in the run that `setup` describes."""
+        settings, data = setup.experiment.model, setup.dataset
+        return cls(
+            network=settings.network,
+            classes=data.classes,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+            full_precision=settings.full_precision,
+            quantizer=setup.experiment.quantizer(setup.algorithm_name),
+            activation_bits=settings.activation_bits if setup.algorithm.quantizes_activations else None,
+            round=round,
+        )
 
 
 class Device(nn.Module):
@@ -79,8 +99,11 @@ def pack(card: Card, message: bytes) -> bytes:
 def load(path: str | Path, network: str | None = None) -> Device:
     """The model of a file model.fmpq.
 
-        model = fedmpq.load("model.fmpq")
-        model(torch.from_numpy(images)).argmax(1)    # images (N, S, S, 3), uint8; names: model.card.classes
+    >>> model = fedmpq.load("model.fmpq")
+    >>> size = model.card.image_size
+    >>> images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    >>> model(images).shape  # logits; the names of the classes are model.card.classes
+    torch.Size([2, 10])
 
     Args:
         path: the file.
