@@ -111,8 +111,11 @@ def pack_float32(server: "Federation", state: "ServerState") -> bytes:
 def load(path: str | Path, network: str | None = None) -> Device:
     """The model of a file model.fmpq.
 
-        model = fedmpq.load("model.fmpq")
-        model(torch.from_numpy(images)).argmax(1)    # images (N, S, S, 3), uint8; names: model.card.classes
+    >>> model = fedmpq.load("model.fmpq")
+    >>> size = model.card.image_size
+    >>> images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    >>> model(images).shape  # logits; the names of the classes are model.card.classes
+    torch.Size([2, 10])
 
     Args:
         path: the file.
