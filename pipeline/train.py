@@ -31,11 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path("results", cell.name, cell.algorithm, f"alpha-{cell.alpha_label}")
     out = options.out or command.ROOT / folder
     refuse_strangers(out)
-    if not options.overwrite and holds_results(cell, out):
+    held = [] if options.overwrite else seeds_held(cell, out)
+    if held == cell.experiment.partition.seeds:
         print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
         return
     with exclusive(cell.lock_file(out), f"{out}"):
-        train(cell, parameters.execution, out)
+        train(cell, parameters.execution, out, held)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,36 +76,39 @@ def refuse_strangers(out: Path) -> None:
         raise UserError(f"{out} holds other files, {min(others)} for one; name another --out")
 
 
-def holds_results(cell: "Cell", out: Path) -> bool:
-    """Whether `out` holds the results of `cell`. Raises UserError if they are those of other parameters."""
+def seeds_held(cell: "Cell", out: Path) -> list[int]:
+    """The seeds of `cell` that `out` holds results of. Raises UserError if these are of other seeds or parameters."""
     from fedmpq.engine.results import FILES, read_run
 
     there = [(out / name).exists() for name in FILES]
     if not any(there):
-        return False
-    found = read_run(out)
-    if found["fingerprint"] != cell.fingerprint:
+        return []
+    found, seeds = read_run(out), cell.experiment.partition.seeds
+    held = [seed for seed in seeds if seed in found["seeds"]]
+    if held != found["seeds"] or found["fingerprint"] != cell.fingerprint_of(held):
         theirs, ours = found["parameters"], cell.flat_parameters
+        if held != found["seeds"]:
+            theirs, ours = theirs | {"partition.seeds": found["seeds"]}, ours | {"partition.seeds": seeds}
         keys = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
         changes = ", ".join(f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in keys)
         difference = changes or "the code, the partition or the arithmetic"
         raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
-    return all(there)
+    return held if all(there) else []
 
 
-def train(cell: "Cell", execution: Execution, out: Path) -> None:
-    """Train all seeds of `cell`, log them, and write the results to `out` once all are there."""
+def train(cell: "Cell", execution: Execution, out: Path, held: list[int]) -> None:
+    """Train all seeds of `cell` but those `held` by `out`, log them, and write the results there once all are there."""
     from fedmpq.engine.checkpoint import clear
     from fedmpq.engine.seed_run import SeedRun, write_results
     from fedmpq.tracking import seal
 
-    runs = [SeedRun(cell, seed) for seed in cell.experiment.partition.seeds]
+    runs = [SeedRun(cell, seed) for seed in cell.experiment.partition.seeds if seed not in held]
     print(outline(cell, execution), flush=True)
     for index, run in enumerate(runs):
         later = sum(cell.experiment.training.rounds - other.done for other in runs[index + 1 :])
         with run.lock():
             train_seed(run, execution, later)
-    write_results(runs, execution, out)
+    write_results(runs, execution, out, held)
     from fedmpq.reporting.figures import bits_heat_map
 
     seal(command.ROOT, out, bits_heat_map)

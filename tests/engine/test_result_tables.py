@@ -32,13 +32,13 @@ def folder(request, tmp_path, monkeypatch):
         name="digits",
         algorithm="fedmpq",
         alpha=0.5,
-        experiment=SimpleNamespace(training=SimpleNamespace(rounds=2)),
+        experiment=SimpleNamespace(training=SimpleNamespace(rounds=2), partition=SimpleNamespace(seeds=request.param)),
         device=torch.device("cpu"),
         precision="float32",
         flat_parameters={"lambda": 0.1, "model.budgets": [2.0, 8.0], "model.activation_bits": None},
         partition_hash=str,
         setup=lambda seed: None,
-        fingerprint="f",
+        fingerprint_of=lambda seeds: "f",
         checkpoints=lambda seed: tmp_path / f"seed-{seed}",
     )
     runs = [SeedRun(cell, seed) for seed in request.param]

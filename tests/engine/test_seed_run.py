@@ -99,6 +99,19 @@ def test_results_of_two_seeds(root):
     assert metrics["hardware"]["cores"] >= 1
 
 
+@pytest.mark.parametrize("seeds", [[0, 1], [1, 0]])
+def test_a_seed_added_later_makes_the_results_of_both(root, seeds):
+    both = cell(root, seeds=seeds, rounds=2)
+    whole = results(root / "whole", [finished(SeedRun(both, seed))[0] for seed in seeds])
+    first = cell(root, seeds=[0], rounds=2)
+    write_results([SeedRun(first, 0)], HERE, root / "grown")
+    write_results([SeedRun(both, 1)], HERE, root / "grown", held=[0])
+    grown = json.loads((root / "grown/run.json").read_text())
+    assert grown.pop("seconds_per_round") > 0
+    assert grown == whole[2]
+    assert (root / "grown/bits.csv").read_text() == whole[1]
+
+
 def test_what_is_full_precision_counts_32_bits(root):
     run, _ = finished(SeedRun(cell(root, "fedpaq", rounds=1), 0))
     _, _, metrics, _ = results(root / "results", [run])

@@ -5,12 +5,20 @@ import pytest
 
 from fedmpq.engine.results import FILES
 from fedmpq.errors import UserError
-from pipeline.train import holds_results, refuse_strangers
+from pipeline.train import refuse_strangers, seeds_held
 
 
 @pytest.fixture
 def cell():
-    return SimpleNamespace(fingerprint="abc", flat_parameters={"training.rounds": 3, "lambda": 0.1})
+    return cell_of([0])
+
+
+def cell_of(seeds):
+    return SimpleNamespace(
+        experiment=SimpleNamespace(partition=SimpleNamespace(seeds=seeds)),
+        flat_parameters={"training.rounds": 3, "lambda": 0.1},
+        fingerprint_of=lambda seeds: "abc" if seeds == [0] else "other",
+    )
 
 
 def write(folder, fingerprint="abc", **changes):
@@ -46,16 +54,28 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path):
 
 
 def test_the_same_training_is_done(cell, tmp_path):
-    assert not holds_results(cell, tmp_path)
+    assert seeds_held(cell, tmp_path) == []
     write(tmp_path)
-    assert holds_results(cell, tmp_path)
+    assert seeds_held(cell, tmp_path) == cell.experiment.partition.seeds
+
+
+@pytest.mark.parametrize("seeds", [[0, 1], [1, 0, 2]])
+def test_seeds_that_are_there_are_not_trained_again(tmp_path, seeds):
+    write(tmp_path)
+    assert seeds_held(cell_of(seeds), tmp_path) == [0]
+
+
+def test_results_of_seeds_that_are_not_asked_for_are_kept(tmp_path):
+    write(tmp_path)
+    with pytest.raises(UserError, match=r"\(partition\.seeds \[0\] -> \[1\]\); name another --out, or --overwrite$"):
+        seeds_held(cell_of([1]), tmp_path)
 
 
 @pytest.mark.parametrize("lost", ["metrics.json", "rounds.csv", "bits.csv"])
 def test_with_a_file_lost_it_is_not(cell, tmp_path, lost):
     write(tmp_path)
     (tmp_path / lost).unlink()
-    assert not holds_results(cell, tmp_path)
+    assert seeds_held(cell, tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +89,7 @@ def test_with_a_file_lost_it_is_not(cell, tmp_path, lost):
 def test_results_of_other_parameters_are_kept(cell, tmp_path, changes, difference):
     write(tmp_path, "other", **changes)
     with pytest.raises(UserError, match=rf"\({difference}\); name another --out, or --overwrite$"):
-        holds_results(cell, tmp_path)
+        seeds_held(cell, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": "abc"}'])
@@ -77,4 +97,4 @@ def test_damaged_results_are_named(cell, tmp_path, content):
     write(tmp_path)
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"run\.json is broken: .*; delete that folder"):
-        holds_results(cell, tmp_path)
+        seeds_held(cell, tmp_path)

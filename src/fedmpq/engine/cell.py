@@ -91,7 +91,11 @@ class Cell:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of everything that determines the result."""
-        return fingerprint({"seeds": [self.seed_fingerprint(seed) for seed in self.experiment.partition.seeds]})
+        return self.fingerprint_of(self.experiment.partition.seeds)
+
+    def fingerprint_of(self, seeds: list[int]) -> str:
+        """The same of results that have these `seeds` alone."""
+        return fingerprint({"seeds": [self.seed_fingerprint(seed) for seed in seeds]})
 
     def lock_file(self, out: Path) -> Path:
         """The file whose lock is held by whoever writes results to `out`."""

@@ -70,25 +70,28 @@ class SeedRun:
             save_tensors(federation.layout.state_dict(self.last.state.model), self.model_file)
 
 
-def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path) -> None:
-    """Write the results of complete runs, one for each seed of a cell: all files, or none."""
+def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path, held: Sequence[int] = ()) -> None:
+    """Write the results of complete runs, a seed each, beside those `held` by `folder`: all files, or none."""
     cell, remainder = runs[0].cell, len(runs[0].last.state.model.remainder)
+    seeds = [seed for seed in cell.experiment.partition.seeds if seed in {*held, *(run.seed for run in runs)}]
     count = None if execution.ray_address else plan(cell.setup(runs[0].seed), execution)[0]
     place = {"precision": cell.precision, "executor": execution.executor, "workers": count}
-    found = [run.tables() for run in runs]
-    tables = {name: pd.concat(each[name] for each in found) for name in TABLES}
+    found = [{name: read_table(folder / name, TABLES[name]) for name in TABLES}] if held else []
+    found += [run.tables() for run in runs]
+    tables = {name: pd.concat([each[name] for each in found]) for name in TABLES}
+    tables = {name: pd.concat([table[table["seed"] == seed] for seed in seeds]) for name, table in tables.items()}
     results = {
         "experiment": cell.name,
         "algorithm": cell.algorithm,
         "alpha": cell.alpha,
-        "seeds": [run.seed for run in runs],
+        "seeds": seeds,
         "rounds": cell.experiment.training.rounds,
         **summarize(*tables.values(), remainder),
         "hardware": describe(cell.device) | place,
         "commit": git_commit(cell.root),
         "parameters": cell.flat_parameters,
-        "partition": {f"seed-{run.seed}": cell.partition_hash(run.seed) for run in runs},
-        "fingerprint": cell.fingerprint,
+        "partition": {f"seed-{seed}": cell.partition_hash(seed) for seed in seeds},
+        "fingerprint": cell.fingerprint_of(seeds),
     }
     with replacing(folder) as temporary:
         write_json(temporary / "metrics.json", headline(results))
