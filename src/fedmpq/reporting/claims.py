@@ -128,13 +128,13 @@ def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     """
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
-    points, found, short, numbers = _compare(results, "fedmpq", "aqfl")
+    points, found, short, numbers = compare(results, "fedmpq", "aqfl")
     return min(points) > 0, f"{found}.{beside}", short, numbers | {"paper": paper}
 
 
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
     """FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0."""
-    points, found, short, numbers = _compare(results, "fedmpq", "fpq8", *CLOSE_ALPHAS)
+    points, found, short, numbers = compare(results, "fedmpq", "fpq8", *CLOSE_ALPHAS)
     found += f"; close is within {CLOSE} points.{_lacking(results)}"
     return max(map(abs, points)) <= CLOSE, found, short, numbers
 
@@ -144,8 +144,8 @@ def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     numbers, delays = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
     found = {where: f"FedMPQ {_round(own['fedmpq'])}, FPQ8 {_round(own['fpq8'])}" for where, own in numbers.items()}
     text = f"90 % of FPQ8's final accuracy is reached by {_joined(found)}.{_lacking(results)}"
-    later = {where.removeprefix("alpha "): f"{delay:+d}" for where, delay in zip(numbers, delays, strict=True)}
-    return min(delays) > 0, text, f"{_joined(later)} rounds", numbers
+    later = {where.removeprefix("alpha "): f"{delay:+d} rounds" for where, delay in zip(numbers, delays, strict=True)}
+    return min(delays) > 0, text, _joined(later), numbers
 
 
 def trails_less_on_cifar10(results: Results) -> Finding:
@@ -168,13 +168,13 @@ def lags_on_tiny_imagenet(results: Results) -> Finding:
     """On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds."""
     if results.settings.data.source != "tiny-imagenet":
         raise NotRun("Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.")
-    points, found, short, numbers = _compare(results, "fedmpq", "fpq8")
+    points, found, short, numbers = compare(results, "fedmpq", "fpq8")
     return max(points) < 0, f"{found}.", short, numbers
 
 
 def growing_gains(results: Results) -> Finding:
     """Pruning-growing gains about 10 points over pruning alone."""
-    points, found, short, numbers = _compare(results, "fedmpq", "pruning")
+    points, found, short, numbers = compare(results, "fedmpq", "pruning")
     mean = fmean(points)
     found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
     return mean >= GAIN, found, short, numbers | {"mean": round(mean, 2)}
@@ -208,7 +208,7 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
     return alphas
 
 
-def _compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, str, Row]:
+def compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, str, Row]:
     """Points by which `first` ends above `second` at each alpha, in words, in short, and as numbers by alpha."""
     numbers = {}
     for alpha in _needed(results, first, second, among=among):

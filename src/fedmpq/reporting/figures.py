@@ -28,8 +28,10 @@ LOOKS = {
     "aqfl": ("#E69F00", (0, (1.5, 1.2)), "D"),
     "fedmpq": ("#D55E00", "-", "o"),
     "pruning": ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "v"),
+    "fedmpq_plus": ("#009E73", (0, (6, 1.5)), "P"),
 }
-OTHER_LOOKS = [("#009E73", (0, (6, 1.5)), "P"), ("#56B4E9", (0, (2.5, 1)), "X"), ("#B0A000", (0, (1, 2)), "*")]
+OTHER_COLOURS, OTHER_MARKERS = ("#56B4E9", "#B0A000", "#8C564B", "#7F7F7F"), "X*<>phd"
+OTHER_LINES = ((0, (2.5, 1)), (0, (1, 2)), (0, (5, 1, 1, 1)))
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 BUDGETS = (2, 4, 6)  # of the supplement's figures 3 and 4
 LAYER_HEIGHT = 0.155  # inches
@@ -165,7 +167,9 @@ def save(figure: Figure, path: Path) -> None:
 def look(algorithm: str, algorithms: Sequence[str]) -> dict:
     """Colour, line and marker of `algorithm`; those that LOOKS does not know take turns at the others."""
     others = [name for name in algorithms if name not in LOOKS]
-    colour, line, marker = LOOKS.get(algorithm) or OTHER_LOOKS[others.index(algorithm) % len(OTHER_LOOKS)]
+    turn = 0 if algorithm in LOOKS else others.index(algorithm)
+    other = (turns[turn % len(turns)] for turns in (OTHER_COLOURS, OTHER_LINES, OTHER_MARKERS))
+    colour, line, marker = LOOKS.get(algorithm) or other
     return {"color": colour, "linestyle": line, "marker": marker, "label": shown(algorithm)}
 
 
