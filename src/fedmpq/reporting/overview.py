@@ -1,4 +1,7 @@
-"""What all experiments show together: reports/README.md, and what the README says of results, between two marks."""
+"""What all experiments show together: reports/README.md, and what the README says of results, between two marks.
+
+reports/dvc.yaml names the results to DVC, whose stages know those of the default run alone.
+"""
 
 import json
 import subprocess
@@ -73,7 +76,7 @@ def write(root: Path, found: dict[str, Results]) -> None:
 
 
 def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
-    """What both files are to hold; raises UserError if the README lacks a mark."""
+    """What each file is to hold; raises UserError if the README lacks a mark."""
     readme = root / "README.md"
     before, _, rest = readme.read_text().partition(MARKS[0])
     _, closing, after = rest.partition(MARKS[1])
@@ -89,7 +92,19 @@ def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
     }
     values |= {"figures": figures_table(root, found), "pictured": pictured(found), "picture": PICTURE, "literal": str}
     page, block = (TEMPLATES.get_template(f"{name}.md.jinja").render(values) for name in ("overview", "readme"))
-    return {root / "reports/README.md": page, readme: before + MARKS[0] + block + MARKS[1] + after}
+    files = {root / "reports/README.md": page, readme: before + MARKS[0] + block + MARKS[1] + after}
+    return files | ({root / "reports/dvc.yaml": for_dvc(found)} if found else {})
+
+
+def for_dvc(found: dict[str, Results]) -> str:
+    """A dvc.yaml by which `dvc metrics` and `dvc plots` show the cells and the curves of each experiment."""
+    cells = [
+        f"../results/{name}/{algorithm}/alpha-{alpha}" for name, own in found.items() for algorithm, alpha in own.cells
+    ]
+    look = "{x: round, y: test_accuracy, template: accuracy"
+    curves = [f'- curves/{name}.csv: {look}, title: "{name}, mean over seeds"}}\n' for name in found]
+    metrics = "".join(f"- {cell}/metrics.json\n" for cell in cells)
+    return f"metrics:\n{metrics}plots:\n{''.join(curves)}"
 
 
 def claims_table(entries: dict[str, list[Row]]) -> pd.DataFrame:
@@ -127,9 +142,9 @@ def ablation_table(results: Results | None) -> pd.DataFrame:
         return pd.DataFrame()
     made = pd.DataFrame([run["parameters"] for run in results.runs]).reindex(columns=["alpha", "algorithm", *VARIED])
     named = {key: made[key].map(shown) for key in ("algorithm", "of")}
-    made = made.assign(alpha=made["alpha"].map("{:g}".format), **named).astype(object).rename(columns=VARIED)
+    made = made.assign(alpha=made["alpha"].map("{:g}".format), **named).rename(columns=VARIED)
     rows = _rows(results, results.algorithms, [*COLUMNS, "vs FPQ8"]).merge(made, "left", ["alpha", "algorithm"])
-    return rows.fillna("-").astype(str)
+    return rows.astype(object).fillna("-").astype(str)
 
 
 def figures_table(root: Path, found: dict[str, Results]) -> pd.DataFrame:
