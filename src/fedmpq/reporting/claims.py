@@ -107,14 +107,14 @@ def aqfl_starts_fast(results: Results) -> Finding:
     """AQFL converges fast: early on it is ahead of FedMPQ."""
     numbers, found, gaps = {}, [], {}
     for alpha in _needed(results, "aqfl", "fedmpq"):
-        cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
+        where, cells = f"alpha {alpha:g}", {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
         by_seed = {name: cell.early(EARLY) for name, cell in cells.items()}
         early = {name: round(accuracies.mean(), 2) for name, accuracies in by_seed.items()}
         own = {name: _arrival(cell, cell) for name, cell in cells.items()}
-        numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
-        gaps[f"alpha {alpha:g}"] = _gap((by_seed["aqfl"] - by_seed["fedmpq"]).dropna())
+        gaps[where] = _gap((by_seed["aqfl"] - by_seed["fedmpq"]).dropna())
+        numbers[where] = {"early accuracy": early, "arrival": own}
         found.append(
-            f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
+            f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} %, {_points(**gaps[where])} at {where}"
             f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
         )
     ahead = [entry["early accuracy"]["aqfl"] > entry["early accuracy"]["fedmpq"] for entry in numbers.values()]

@@ -14,7 +14,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from fedmpq.config import Parameters
-from fedmpq.engine.results import Row
+from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.errors import UserError
 from fedmpq.files import write_text
 from fedmpq.reporting import figures, markup
@@ -83,14 +83,18 @@ def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
     if not closing:
         raise UserError(f"{readme} has no lines {' and '.join(map(str.strip, MARKS))}, between which results go")
     entries = {name: evaluate(results) for name, results in found.items()}
-    values = {"found": found, "plus": plus_table(found), "ablation": ablation_table(found.get(ABLATION))}
-    values |= {
+    values = {
+        "found": found,
         "claims": claims_table(entries),
         "short": claims_in_short(found, entries),
-        "setting": setting,
-        "missing": missing,
+        "plus": plus_table(found),
+        "figures": figures_table(root, found),
+        "ablation": ablation_table(found.get(ABLATION)),
+        "pictured": pictured(found),
+        "picture": PICTURE,
+        "final_rounds": FINAL_ROUNDS,
     }
-    values |= {"figures": figures_table(root, found), "pictured": pictured(found), "picture": PICTURE, "literal": str}
+    values |= {"setting": setting, "missing": missing, "literal": str}
     page, block = (TEMPLATES.get_template(f"{name}.md.jinja").render(values) for name in ("overview", "readme"))
     files = {root / "reports/README.md": page, readme: before + MARKS[0] + block + MARKS[1] + after}
     return files | ({root / "reports/dvc.yaml": for_dvc(found)} if found else {})
@@ -122,7 +126,7 @@ def claims_in_short(found: dict[str, Results], entries: dict[str, list[Row]]) ->
     """The verdicts alone, and the points that FedMPQ+ gains."""
     others = COMPARED[:-1]
     columns = {
-        f"[{name}](reports/{name}/report.md)": [e["verdict"] for e in own] + [_gain(found[name], o) for o in others]
+        f"[{name}](reports/{name}/report.md)": [_brief(e) for e in own] + [_gain(found[name], o) for o in others]
         for name, own in entries.items()
     }
     rows = _claims(entries) + [f"FedMPQ+ minus {shown(other)}, points" for other in others]
@@ -173,10 +177,10 @@ def setting(results: Results) -> str:
         values = dict.fromkeys(run["parameters"][key] for run in results.runs)
         return " or ".join("all" if v is None else f"{v:,}" if isinstance(v, int) else v for v in values)
 
-    classes = [f" of {table.shape[1] - 2} classes" for table in results.partitions.values()][:1]
+    classes = [f"{table.shape[1] - 2} classes, " for table in results.partitions.values()][:1]
     parts = [
-        f"{of('data.train_samples')} training and {of('data.test_samples')} test images of {of('data.source')},"
-        f"{''.join(classes)} {of('data.image_size')} pixels a side",
+        f"{of('data.train_samples')} training and {of('data.test_samples')} test images of {of('data.source')}"
+        f" ({''.join(classes)}{of('data.image_size')} pixels a side)",
         f"{of('model.network')}, {of('partition.clients')} clients",
         f"{results.duration} of {of('training.local_epochs')} epoch{'s' * (of('training.local_epochs') != '1')}",
         f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}",
@@ -189,6 +193,12 @@ def missing(results: Results) -> str:
     """The cells that are not there, of the algorithms and alphas of which some are."""
     cells = summarize(results)["missing"]
     return ", ".join(f"{shown(cell['algorithm'])} at alpha {cell['alpha']:g}" for cell in cells)
+
+
+def _brief(entry: Row) -> str:
+    """The verdict, and what it must not be read without."""
+    doubts = {"1 seed": "1 seed" in entry["short"], "within noise": "within seed noise" in entry["found"]}
+    return ", ".join([entry["verdict"], *filter(doubts.get, doubts)])
 
 
 def _claims(entries: dict[str, list[Row]]) -> list[str]:
