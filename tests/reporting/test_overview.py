@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from fedmpq.config import load_parameters
 from fedmpq.errors import UserError
 from fedmpq.reporting import overview
+from fedmpq.reporting.results import load
 from pipeline import command
 from pipeline import report as stage
 
@@ -153,6 +154,18 @@ def test_without_cifar10_small_the_picture_is_of_the_most_cells(written):
     del found["cifar10-small"]
     assert overview.pictured(found).experiment == "cifar10-ablation"
     assert overview.pictured({}) is None
+
+
+def test_one_cell_alone_makes_a_page(make_project):
+    project = make_project("cifar100-small")
+    project.cell("aqfl", 0.1, [0.5])
+    (project.root / "README.md").write_text(README)
+    found = {"cifar100-small": load(project.root, project.parameters, "cifar100-small")}
+    page, readme, _ = overview.texts(project.root, found).values()
+    assert "Not run: `cifar10-ablation`." in page
+    assert row(page, "cifar100-small | 0.1 | FPQ8")[3:5] == ["-", "missing"]
+    assert row(page, "5 to 7")[2] == "not run"  # no report has been written
+    assert "cifar100-small at alpha 0.1: 10,000 training" in readme
 
 
 def test_readme_without_marks_is_refused(tmp_path):

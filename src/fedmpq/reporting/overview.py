@@ -137,7 +137,7 @@ def plus_table(found: dict[str, Results]) -> pd.DataFrame:
     """FedMPQ+ beside FPQ8 and FedMPQ, of each experiment and alpha."""
     columns = [*COLUMNS, "of weights", "vs FPQ8", "vs FedMPQ", "up (kB)", "down (kB)"]
     frames = [_rows(results, COMPARED, columns).assign(experiment=name) for name, results in found.items()]
-    return pd.concat([pd.DataFrame(columns=["experiment", *columns]), *frames]).fillna("-")
+    return pd.concat([pd.DataFrame(columns=["experiment", *columns]), *frames]).astype(object).fillna("-")
 
 
 def ablation_table(results: Results | None) -> pd.DataFrame:
