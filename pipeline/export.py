@@ -22,20 +22,20 @@ def main(arguments: list[str] | None = None) -> None:
     seed = experiment.partition.seeds[0] if options.seed is None else options.seed
     from fedmpq.engine.cell import Cell
     from fedmpq.export.write import export
-    from fedmpq.tracking import Training, fetch_model
+    from fedmpq.tracking import Training, fetch_model, register
     from pipeline.report import renew
 
     cell = Cell.of(command.ROOT, parameters, options.experiment, options.algorithm, options.alpha)
     place = f"exports/{cell.name}/{cell.algorithm}/alpha-{cell.alpha_label}/seed-{seed}/budget-{budget:g}"
+    names = (cell.name, cell.algorithm, cell.alpha_label, seed)
+    training = Training(*names, cell.flat_parameters, fingerprint=cell.fingerprint)
     with TemporaryDirectory() as temporary:
-        model = options.checkpoint
-        if model is None:
-            names = (cell.name, cell.algorithm, cell.alpha_label, seed)
-            training = Training(*names, cell.flat_parameters, fingerprint=cell.fingerprint)
-            model = fetch_model(command.ROOT, training, Path(temporary)) / "model.pt"
+        model = options.checkpoint or fetch_model(command.ROOT, training, Path(temporary)) / "model.pt"
         about = export(cell, seed, model, budget, options.format, command.ROOT / place)
     print("\n".join([f"{place}:", *_lines(about)]))
     renew(parameters)
+    if options.register:
+        print("registered in MLflow: {}, version {}".format(*register(command.ROOT, training)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--client", type=int, help="the client, from 0, whose budget it is")
     parser.add_argument("--seed", type=int, help="default: the first one of the experiment")
     parser.add_argument("--format", choices=["onnx", "packed"], help="default: both")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="model.pt (default: that of the run in MLflow)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="model.pt (default: that of the run in MLflow)")
+    source.add_argument("--register", action="store_true", help="give the run's model a version in MLflow's registry")
     return parser
 
 

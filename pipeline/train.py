@@ -114,6 +114,8 @@ def train(cell: "Cell", execution: Execution, out: Path) -> None:
 
 def train_seed(run: "SeedRun", execution: Execution, later: int) -> None:
     """Run the rounds of one seed that are left, and log them; `later` rounds, of other seeds, will follow."""
+    from fedmpq.export.packed import pack_float32
+    from fedmpq.federated.server import Federation
     from fedmpq.tracking import Run, Training, round_metrics
 
     cell, rounds = run.cell, run.cell.experiment.training.rounds
@@ -128,6 +130,9 @@ def train_seed(run: "SeedRun", execution: Execution, later: int) -> None:
             progress.show(row)
         tracked.log_file(run.model_file, "model")
         tracked.log_file(run.consensus_file, "model")
+        setup = cell.setup(run.seed)
+        content = pack_float32(Federation(setup, executor=None), run.last.state)
+        tracked.log_model(content, setup.dataset.classes, setup.dataset.test_images[:2])
 
 
 if __name__ == "__main__":

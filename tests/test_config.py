@@ -345,7 +345,7 @@ def test_overrides_by_dotted_key(parameters):
     "key", ["digit.training.rounds", "digits.fedmq.lambda", "digits.training.rounds.x", "digits.fedmpq.lambda.x"]
 )
 def test_an_override_below_what_is_no_section_is_refused(key):
-    assert refused({key: 1}).startswith(f"unknown key '{key}': there is no section")
+    assert refused({key: 1}).startswith(f"params.yaml: unknown key '{key}': there is no section")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_assignments_have_yaml_values(assignment, key, value):
 
 @pytest.mark.parametrize("assignment", ["training.rounds", "", "seeds=[1", "model={a: 1", "model='x", "training.lr=@"])
 def test_an_assignment_that_is_none_is_refused(assignment):
-    with pytest.raises(UserError, match=rf"^--set {re.escape(assignment)}: .*KEY=VALUE"):
+    with pytest.raises(UserError, match=rf"^override {re.escape(repr(assignment))}: .*KEY=VALUE"):
         parse_overrides([assignment], "digits")
 
 

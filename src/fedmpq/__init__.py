@@ -3,7 +3,11 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"load": "fedmpq.export.packed"}
+_HOMES = {
+    **dict.fromkeys(("partition", "quantize", "planes", "pack", "unpack", "allocate"), "fedmpq.pieces"),
+    **dict.fromkeys(("Experiment", "run", "save"), "fedmpq.library"),
+    "load": "fedmpq.export.packed",
+}
 """What the package offers, and the module that is imported when it is first asked for."""
 
 

@@ -2,7 +2,7 @@ import pytest
 import tiny
 import torch
 
-from fedmpq.export.write import _card
+from fedmpq.export.packed import Card
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.server import Federation
 
@@ -21,7 +21,7 @@ def message(data):
         flat = layout.flatten(model)
         noise = 0.1 * torch.randn(flat.weights.shape, generator=generator)
         widths = bits and tuple(bits[layer % len(bits)] for layer in range(len(layout.sizes)))
-        return _card(setup, 2), server.encoded(FlatModel(flat.weights + noise, flat.remainder), widths, 2, 0)
+        return Card.of(setup, 2), server.encoded(FlatModel(flat.weights + noise, flat.remainder), widths, 2, 0)
 
     return make
 

@@ -25,6 +25,15 @@ def test_the_range_is_the_running_maximum_while_training():
     assert maxima(model) == [6]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_range_is_the_largest_value_in_every_precision(dtype):
+    model, _ = rectifier(2)
+    model(torch.tensor([-7.0, 0.0, -0.0, 1.5, 2.25], dtype=dtype))
+    assert maxima(model) == [2.25]
+    model(torch.tensor([-7.0, -0.0], dtype=dtype))
+    assert maxima(model) == [2.25]
+
+
 def test_the_range_stays_in_evaluation_and_larger_activations_saturate():
     model, _ = rectifier(2)
     model(torch.tensor([3.0]))

@@ -168,6 +168,11 @@ def test_every_seed_is_a_finished_run_in_mlflow(clone, first, here):
         (f"{algorithm} alpha=0.5 seed={seed}", "FINISHED") for algorithm in ("aqfl", "fedmpq") for seed in (0, 1)
     }
     assert {run.data.tags["dvc.stage"] for run in runs} == CELLS
+    assert {run.data.tags["mlflow.source.git.commit"] for run in runs} == {clone.git("rev-parse", "HEAD").strip()}
+    assert all(f" --algorithm {run.data.params['algorithm']} " in run.data.tags["mlflow.note.content"] for run in runs)
+    models = connect(clone.folder).client.search_logged_models([runs[0].info.experiment_id])
+    assert {(model.name, model.status) for model in models} == {("global-model", "READY")}
+    assert {model.source_run_id for model in models} == {run.info.run_id for run in runs}
     assert all({"test/accuracy", "bits/budget-2", "accuracy/final"} <= run.data.metrics.keys() for run in runs)
     assert tracking.replay(clone.folder / "results", clone.folder) == []
 
@@ -283,11 +288,12 @@ def test_results_in_git_are_not_trained_again(clone, first):
 
 def test_a_model_is_exported_from_its_run(clone, first):
     cell = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5"]
-    said = clone.run(sys.executable, "-m", "pipeline.export", *cell, "--client", "1", "--seed", "1")
+    said = clone.run(sys.executable, "-m", "pipeline.export", *cell, "--client", "1", "--seed", "1", "--register")
     folder = Path("exports/digits/fedmpq/alpha-0.5/seed-1/budget-4")
     assert said.splitlines()[0] == f"{folder}:"
     about = json.loads((clone.folder / folder / "model.json").read_text())
     assert [layer["bits"] for layer in about["layers"]]
     assert about["accuracy"]["PyTorch"] == pytest.approx(about["accuracy"]["ONNX Runtime"], abs=1e-3)
     assert f"ONNX Runtime  accuracy {about['accuracy']['ONNX Runtime']:.4f}" in said
+    assert said.endswith("registered in MLflow: fedmpq-digits-fedmpq, version 1\n")
     assert f"[4](../../{folder})" in (clone.folder / "reports/digits/report.md").read_text()

@@ -92,3 +92,11 @@ def test_activations_in_bfloat16_stay_there(bits):
     gradient, expected = gradient_of(lambda a: quantize_activation(a, torch.tensor(6.0), bits), activation)
     assert gradient.dtype == torch.bfloat16
     assert torch.equal(gradient, expected)
+
+
+@given(ACTIVATIONS, st.sampled_from([torch.float32, torch.bfloat16]), BITS)
+def test_activations_that_are_known_to_be_in_the_range_are_the_same_without_looking(activation, dtype, bits):
+    activation = activation.to(dtype)
+    maximum = activation.amax().float()
+    within = quantize_activation(activation, maximum, bits, within=True)
+    assert torch.equal(within, quantize_activation(activation, maximum, bits))

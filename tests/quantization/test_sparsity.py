@@ -63,6 +63,14 @@ def test_lasso_and_its_gradient_equal_the_literal_computation(weights, bits, coe
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=0)
 
 
+def test_the_lasso_is_computed_in_full_precision_under_autocast():
+    weights = skewed(3)
+    grid = grid_of(6, FULL_RANGE.scale(weights, 6))
+    expected = lasso_of(weights, grid)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, lasso_of(weights, grid), expected))
+
+
 def test_lasso_by_hand():
     grid = grid_of(3, 7.0)
     penalty, gradient = lasso_of(torch.tensor([3.0, -1.0, 0.0, -2.0]), grid, 10.0)

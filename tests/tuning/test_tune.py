@@ -156,7 +156,7 @@ def test_best_values_are_applied_and_load(here, capsys):
     [
         (["--set", "final_rounds=3"], ["final_rounds 2 -> 3", "NEW=1"]),
         (["--set", "alpha=0.1"], ["alpha 0.5 -> 0.1", "NEW=1"]),
-        (["--set", "trials"], ["--set trials", "KEY=VALUE"]),
+        (["--set", "trials"], ["override 'trials'", "KEY=VALUE"]),
         (["--experiment", "digit"], ["'digit'", "digits"]),
         (["--set", "overrides={digits: {partition.min_samples: 40}}"], ["40", "min_samples"]),
     ],

@@ -84,8 +84,21 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
 
     Raises:
         UserError: the file is missing or no YAML, or a key is unknown, of a wrong type or out of
-            range; the message names the key, the value and what is allowed.
+            range; the message names the file, the key, the value and what is allowed.
     """
+    tree = _read(path)
+    try:
+        for key, value in (overrides or {}).items():
+            _override(tree, key, value)
+        if "defaults" in tree:
+            _validated(Experiment, tree.pop("defaults"), "sections", "defaults", complete=False)
+        top = {key: tree.pop(key) for key in TOP if key in tree}
+        return _validated(Parameters, {**top, "sections": tree})
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -94,12 +107,7 @@ def load_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
         raise UserError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path.name} holds no parameters; see the README for its layout")
-    for key, value in (overrides or {}).items():
-        _override(tree, key, value)
-    if "defaults" in tree:
-        _validated(Experiment, tree.pop("defaults"), "sections", "defaults", complete=False)
-    top = {key: tree.pop(key) for key in TOP if key in tree}
-    return _validated(Parameters, {**top, "sections": tree})
+    return tree
 
 
 def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
         except YAMLError:
             equals = ""
         if not equals:
-            raise UserError(f"--set {assignment}: allowed: KEY=VALUE in YAML, e.g. --set 'partition.seeds=[0, 1]'")
+            raise UserError(f"override {assignment!r}: allowed: KEY=VALUE in YAML, e.g. 'partition.seeds=[0, 1]'")
         key = key.strip()
         overrides[key if key.startswith("execution.") else f"{section}.{key}"] = value
     return overrides
@@ -123,19 +131,19 @@ def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         tree = tree.get(parent)
         if not isinstance(tree, dict):
-            raise UserError(f"unknown key {key!r}: there is no section {parent!r} in params.yaml")
+            raise UserError(f"unknown key {key!r}: there is no section {parent!r}")
     tree[last] = value
 
 
 def _validated(model: type[Settings], tree: Any, *place: str, complete: bool = True) -> Any:
-    """`tree` as `model`, from that place in params.yaml; UserError says what is wrong, a line for all of it."""
+    """`tree` as `model`, from that place in the file; UserError says what is wrong, a line for all of it."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if complete or fault["type"] != "missing"]
         if faults:
             said = (_explain((*place, *fault["loc"]), fault) for fault in faults)
-            raise UserError("params.yaml: " + "; ".join(said)) from error
+            raise UserError("; ".join(said)) from error
 
 
 def _explain(place: tuple[str | int, ...], error: dict[str, Any]) -> str:

@@ -9,8 +9,11 @@ Reading it takes numpy and torch alone.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedmpq.data.batches import normalize
@@ -22,6 +25,10 @@ from fedmpq.federated.messages import Kind, RejectedMessage, decode
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import QUANTIZERS
 from fedmpq.quantization.rounding import Nearest
+
+if TYPE_CHECKING:
+    from fedmpq.federated.server import Federation, ServerState
+    from fedmpq.federated.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,22 @@ class Card:
     activation_bits: int | None
     round: int
     """Of the message."""
+
+    @classmethod
+    def of(cls, setup: "Setup", round: int) -> "Card":
+        """The card of a message of `round` in the run that `setup` describes."""
+        settings, data = setup.experiment.model, setup.dataset
+        return cls(
+            network=settings.network,
+            classes=data.classes,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+            full_precision=settings.full_precision,
+            quantizer=setup.experiment.quantizer(setup.algorithm_name),
+            activation_bits=settings.activation_bits if setup.algorithm.quantizes_activations else None,
+            round=round,
+        )
 
 
 class Device(nn.Module):
@@ -70,17 +93,29 @@ class Device(nn.Module):
         """See the class."""
         return self.network(normalize(images, self.mean, self.std))
 
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The same, of and as an array."""
+        return self(torch.tensor(images)).numpy()
+
 
 def pack(card: Card, message: bytes) -> bytes:
     """The content of model.fmpq."""
     return json.dumps(asdict(card)).encode() + b"\n" + message
 
 
+def pack_float32(server: "Federation", state: "ServerState") -> bytes:
+    """The content of model.fmpq for the global model of `state`, no bit of which is lost."""
+    return pack(Card.of(server.setup, state.round), server.encoded(state.model, None, state.round, 0))
+
+
 def load(path: str | Path, network: str | None = None) -> Device:
     """The model of a file model.fmpq.
 
-        model = fedmpq.load("model.fmpq")
-        model(torch.from_numpy(images)).argmax(1)    # images (N, S, S, 3), uint8; names: model.card.classes
+    >>> model = fedmpq.load("model.fmpq")
+    >>> size = model.card.image_size
+    >>> images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    >>> model(images).shape  # logits; the names of the classes are model.card.classes
+    torch.Size([2, 10])
 
     Args:
         path: the file.
@@ -97,3 +132,8 @@ def load(path: str | Path, network: str | None = None) -> Device:
         return Device(card, message)
     except (OSError, ValueError, TypeError, KeyError, RejectedMessage) as error:
         raise UserError(f"{path} is missing or damaged: {one_line(error)}") from error
+
+
+def _load_pyfunc(path: str, config: dict[str, str]) -> Device:
+    """What MLflow calls to load a model that it keeps: whoever loads one there lets its code run."""
+    return load(path, config["network"])

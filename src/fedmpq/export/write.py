@@ -70,14 +70,14 @@ def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, 
     """
     setup = cell.setup(seed)
     state, server = read_state(setup, model), Federation(setup, executor=None)
-    bits, card = setup.algorithm.allocate(server.view(state), budget), _card(setup, state.round)
+    bits, card = setup.algorithm.allocate(server.view(state), budget), Card.of(setup, state.round)
     float32, message = (server.encoded(state.model, widths, state.round, 0) for widths in (None, bits))
     with replacing(folder) as temporary:
         temporary.mkdir()
         packed, graph = temporary / "model.fmpq", temporary / "model.onnx"
         packed.write_bytes(pack(card, message))
         devices = {"float32": Device(card, float32), "PyTorch": load(packed, card.network)}
-        runs = {name: lambda images, run=run: run(torch.from_numpy(images)).numpy() for name, run in devices.items()}
+        runs = {name: device.predict for name, device in devices.items()}
         if only != "packed":
             graph.write_bytes(as_onnx(load(packed, card.network)))
             runs["ONNX Runtime"] = _onnx_runtime(graph)
@@ -90,21 +90,6 @@ def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, 
         about |= _compared(runs, setup.dataset)
         write_json(temporary / "model.json", about)
     return about
-
-
-def _card(setup: Setup, round: int) -> Card:
-    settings, data = setup.experiment.model, setup.dataset
-    return Card(
-        network=settings.network,
-        classes=data.classes,
-        image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
-        full_precision=settings.full_precision,
-        quantizer=setup.experiment.quantizer(setup.algorithm_name),
-        activation_bits=settings.activation_bits if setup.algorithm.quantizes_activations else None,
-        round=round,
-    )
 
 
 def _layers(server: Federation, bits: Bits) -> list[dict[str, Any]]:

@@ -48,7 +48,13 @@ class ActivationQuantizer:
             return output
         maximum, minimum = getattr(layer, MAXIMUM), getattr(layer, MINIMUM, None)
         if layer.training:
-            maximum.copy_(torch.maximum(maximum, output.detach().amax()))
+            maximum.copy_(torch.maximum(maximum, _largest(output.detach(), minimum is None)))
             if minimum is not None:
                 minimum.copy_(torch.minimum(minimum, output.detach().amin()))
-        return quantize_activation(output, maximum, self.bits, minimum)
+        return quantize_activation(output, maximum, self.bits, minimum, within=layer.training)
+
+
+def _largest(values: Tensor, unsigned: bool) -> Tensor:
+    if unsigned and values.dtype == torch.bfloat16:  # Not below 0, their bits are in order too, and compared faster.
+        return values.view(torch.int16).amax().view(torch.bfloat16)
+    return values.amax()

@@ -32,7 +32,9 @@ def fake_quantize(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     return straight_through(weights, grid.decode(codes)), codes
 
 
-def quantize_activation(activation: Tensor, maximum: Tensor, bits: int, minimum: Tensor | None = None) -> Tensor:
+def quantize_activation(
+    activation: Tensor, maximum: Tensor, bits: int, minimum: Tensor | None = None, within: bool = False
+) -> Tensor:
     """Uniform quantization to 2^bits - 1 steps between `minimum` and `maximum`; 0 is one of the levels.
 
     Args:
@@ -40,6 +42,7 @@ def quantize_activation(activation: Tensor, maximum: Tensor, bits: int, minimum:
         maximum: 0-dimensional, >= 0; larger activations saturate.
         bits: 1 .. 8.
         minimum: 0-dimensional, <= 0; smaller activations saturate. None: 0.
+        within: no activation is outside the range, so that none has to be looked for.
 
     The gradient is straight through. A range of nothing but 0 leaves only 0.
     """
@@ -48,9 +51,9 @@ def quantize_activation(activation: Tensor, maximum: Tensor, bits: int, minimum:
     step = (spread / levels).to(activation.dtype)
     divisor = step.clamp(min=torch.finfo(torch.float32).tiny)
     codes = (activation.detach() / divisor).round_()
-    if minimum is None:
-        codes.clamp_(max=levels)
-    else:
+    if minimum is not None:
         lowest = (minimum / divisor).round()
         codes.clamp_(lowest, lowest + levels)
+    elif not within or levels * torch.finfo(codes.dtype).eps >= 0.5:  # The quotient is off by so much at most.
+        codes.clamp_(max=levels)
     return straight_through(activation, codes.mul_(step))

@@ -33,13 +33,15 @@ def ones_per_plane(magnitude: Tensor, layers: Tensor, count: int) -> Tensor:
         count: number of layers.
     """
     histogram = torch.bincount(layers * LEVELS + magnitude, minlength=count * LEVELS)
-    return histogram.reshape(count, LEVELS).float() @ _bits_of_levels(magnitude.device)
+    return (histogram.reshape(count, 1, LEVELS) * _planes_of_levels(magnitude.device)).sum(2).float()
 
 
-def _bits_of_levels(device: torch.device) -> Tensor:
-    """Bit i of each level 0 .. 127, float (128, 7)."""
-    levels = torch.arange(LEVELS, device=device).unsqueeze(1)
-    return ((levels >> torch.arange(PLANES, device=device)) & 1).float()
+def _planes_of_levels(device: torch.device) -> Tensor:
+    """Bit i of each level 0 .. 127, int64 (7, 128).
+
+    What is summed over it is multiplied first: under autocast a product of matrices would be rounded to 8 bits.
+    """
+    return (torch.arange(LEVELS, device=device) >> torch.arange(PLANES, device=device).unsqueeze(1)) & 1
 
 
 class _BitPlaneLasso(Function):
@@ -51,7 +53,7 @@ class _BitPlaneLasso(Function):
         norms = ones_per_plane(magnitude, layers, len(coefficients)).sqrt()
         powers = 2.0 ** torch.arange(PLANES, device=weights.device)
         pull_of_plane = torch.where(norms > 0, powers / norms, 0.0) * coefficients.unsqueeze(1)
-        pull_of_level = pull_of_plane @ _bits_of_levels(weights.device).T
+        pull_of_level = (pull_of_plane.unsqueeze(2) * _planes_of_levels(weights.device)).sum(1)
         pull = pull_of_level.flatten().index_select(0, layers * LEVELS + magnitude)
         ctx.save_for_backward(pull * torch.sign(codes - grid.zero) * grid.step_size)
         return (norms.sum(1) * coefficients).sum()

@@ -6,8 +6,20 @@ MLflow can be used again, or brought in from results/ by `replay`.
 
 from fedmpq.tracking.connection import connect
 from fedmpq.tracking.metrics import Training, round_metrics, summary_metrics
+from fedmpq.tracking.registry import fetch_model, register
 from fedmpq.tracking.replay import replay, seal
-from fedmpq.tracking.run import Run, fetch_model
+from fedmpq.tracking.run import Run
 from fedmpq.tracking.view import links
 
-__all__ = ["Run", "Training", "connect", "fetch_model", "links", "replay", "round_metrics", "seal", "summary_metrics"]
+__all__ = [
+    "Run",
+    "Training",
+    "connect",
+    "fetch_model",
+    "links",
+    "register",
+    "replay",
+    "round_metrics",
+    "seal",
+    "summary_metrics",
+]

@@ -21,16 +21,24 @@ from fedmpq.files import replacing
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# A server that is down or silent costs seconds, not the minutes of MLflow's own defaults.
-PATIENCE = {
+# A server that is down or silent costs seconds, not the minutes of MLflow's own defaults. What is set already stays.
+SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 BUSY_MS = 2000  # that a statement waits while another program holds the database, of MLflow's 20 s
 PAUSE = 4  # times as long as a failed attempt took, none is made: work waits a fifth of its time at most
 ARTIFACTS = "mlartifacts"
+PLACES = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+"""The columns of MLflow's tables that say where artifacts are."""
 REMEDY = "check address, permissions and space, or end the program that holds it"
 LATER = "work goes on, what is missed is logged later, or by `make ui`"
 
@@ -133,7 +141,7 @@ def _sqlite_file(uri: str) -> Path | None:
 @cache
 def _import_mlflow() -> None:
     """Import MLflow (seconds) without its calls home, its patience and its log."""
-    for name, value in PATIENCE.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow.tracking  # noqa: F401
     from sqlalchemy import Engine, event
@@ -178,6 +186,6 @@ def _follow(database: Path) -> None:
     here = f"{(database.parent / ARTIFACTS).as_uri()}/"
     with closing(sqlite3.connect(database, timeout=BUSY_MS / 1000)) as connection, connection:
         connection.create_function("beside", 1, lambda uri: here + uri.rpartition(f"/{ARTIFACTS}/")[2])
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+        for table, column in PLACES.items():
             ours = f"{column} LIKE 'file:%/{ARTIFACTS}/%' AND instr({column}, ?) = 0"
             connection.execute(f"UPDATE {table} SET {column} = beside({column}) WHERE {ours}", [here])

@@ -49,22 +49,25 @@ class Training:
 
     def name(self, folder: Path) -> str:
         """E.g. `fedmpq alpha=0.5 seed=0`; and rounds and network if they are not those of params.yaml in `folder`."""
-        usual = _usual(folder, self.experiment)
-        other = {key: self.parameters.get(key) for key in usual if self.parameters.get(key, usual[key]) != usual[key]}
+        other = self.changes(folder)
         rounds, network = other.get("training.rounds"), other.get("model.network")
         parts = [f"{self.algorithm} alpha={self.alpha} seed={self.seed}"]
         parts += [rounds and f"{rounds} round{'s' * (rounds != 1)}", network]
         return ", ".join(filter(None, parts))
 
+    def changes(self, folder: Path) -> dict[str, Any]:
+        """The parameters that are not as params.yaml in `folder` has them, where it has them at all."""
+        usual = _usual(folder, self.experiment, self.algorithm)
+        return {key: value for key, value in self.parameters.items() if key in usual and value != usual[key]}
+
 
 @cache
-def _usual(folder: Path, experiment: str) -> dict[str, Any]:
-    """Rounds and network of an experiment by dotted key; nothing where params.yaml does not say."""
+def _usual(folder: Path, experiment: str, algorithm: str) -> dict[str, Any]:
+    """The parameters of a training by dotted key; nothing where params.yaml does not say."""
     try:
-        found = load_parameters(folder / "params.yaml").experiment(experiment)
+        return load_parameters(folder / "params.yaml").experiment(experiment).flat(algorithm)
     except UserError:
         return {}
-    return {"training.rounds": found.training.rounds, "model.network": found.model.network}
 
 
 def round_metrics(row: Mapping[str, Any], bits: Iterable[Mapping[str, Any]] = ()) -> dict[str, float]:

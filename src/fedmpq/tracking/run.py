@@ -4,17 +4,22 @@ import json
 import os
 import time
 from collections.abc import Callable, Container, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmpq.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
+from fedmpq.tracking.models import log_model
+from fedmpq.tracking.notes import NOTE, experiment_note, run_note
 from fedmpq.tracking.view import TAG, view
 
 if TYPE_CHECKING:
     from mlflow import entities
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
 
 SEAL = "result.sha256"  # the tag that ties a run to the results that were written from it
@@ -39,6 +44,7 @@ class Run(AbstractContextManager):
         self._connection, self._training = connect(root), training
         self._run_id, self._held = "", set()
         self._missing: list[Callable[[MlflowClient], None]] = []
+        self._monitor: SystemMetricsMonitor | None = None
         self._log()
 
     def log_round(self, values: Mapping[str, float], round: int) -> None:
@@ -49,6 +55,10 @@ class Run(AbstractContextManager):
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of `path` with the run, in its `folder`."""
         self._log(lambda client: client.log_artifact(self._run_id, str(path), folder))
+
+    def log_model(self, content: bytes, classes: list[str], example: NDArray[np.uint8]) -> None:
+        """Log the model for MLflow's page of models; for what is given see `fedmpq.tracking.models.log_model`."""
+        self._log(lambda client: log_model(client, self._run_id, content, classes, example))
 
     def _log(self, *actions: "Callable[[MlflowClient], None]", urgent: bool = False) -> None:
         self._missing += actions
@@ -63,10 +73,27 @@ class Run(AbstractContextManager):
             self._missing[0](client)
             del self._missing[0]
 
+    def __enter__(self) -> "Run":
+        self._log(self._watch)
+        return self
+
+    def _watch(self, _: "MlflowClient") -> None:
+        """Log what the machine is busy with, from a thread, as MLflow's settings say; by default each 10 s."""
+        from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        with suppress(Exception):  # A system that tells nothing of itself is no reason to log no rounds.
+            if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+                uri = self._connection.uri
+                self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=True, tracking_uri=uri)
+                self._monitor.start()
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         killed = kind and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "KILLED" if killed else "FAILED" if kind else "FINISHED"
         self._log(lambda client: client.set_terminated(self._run_id, status), urgent=True)
+        if self._monitor:  # Last, for what was missed until now may have started it.
+            self._monitor.finish()
 
 
 def join(connection: Connection, training: Training, start_ms: int | None = None) -> "entities.RunInfo":
@@ -79,6 +106,7 @@ def join(connection: Connection, training: Training, start_ms: int | None = None
     run = next((run for run in found if SEAL not in run.data.tags), None)
     if run is None:
         name, tags = training.name(connection.folder), training.tags | ({} if start_ms else context())
+        tags[NOTE] = run_note(training, connection.folder)
         run = client.create_run(experiment_id, start_ms, tags, name)
     if not run.data.params:  # likewise where its making was cut off
         _describe(client, run.info.run_id, training)
@@ -89,23 +117,6 @@ def runs_of(client: "MlflowClient", experiment_id: str, training: Training) -> l
     """The runs of the fingerprint and seed of `training`, the newest first."""
     same = f"tags.fingerprint = '{training.fingerprint}' and tags.seed = '{training.seed}'"
     return list(client.search_runs([experiment_id], same))
-
-
-def fetch_model(root: Path, training: Training, folder: Path) -> Path:
-    """Copy what the newest run of `training` keeps in its folder `model` into `folder`; returns where it is.
-
-    Raises:
-        UserError: MLflow cannot be used, or has no such run.
-    """
-    with connect(root).required() as client:
-        experiment = client.get_experiment_by_name(training.experiment)
-        for run in runs_of(client, experiment.experiment_id, training) if experiment else []:
-            if client.list_artifacts(run.info.run_id, "model"):
-                return Path(client.download_artifacts(run.info.run_id, "model", str(folder)))
-    raise UserError(
-        f"MLflow has no trained model of {training.algorithm} at alpha {training.alpha}, seed {training.seed}, with"
-        " these parameters; train it (make repro, or python -m pipeline.train), or name it with --checkpoint"
-    )
 
 
 def context() -> dict[str, str]:
@@ -159,7 +170,8 @@ def experiment_of(connection: Connection, name: str) -> str:
 
     client = connection.client
     try:
-        return client.create_experiment(name, connection.artifacts(name), {**RUNS_NOT_CHATS, TAG: view(name)})
+        tags = {**RUNS_NOT_CHATS, TAG: view(name), NOTE: experiment_note(name)}
+        return client.create_experiment(name, connection.artifacts(name), tags)
     except MlflowException:
         found = client.get_experiment_by_name(name)
         if found is None:

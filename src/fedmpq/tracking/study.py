@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fedmpq.engine.results import Row
 from fedmpq.tracking.connection import connect
 from fedmpq.tracking.metrics import finite
+from fedmpq.tracking.notes import NOTE, TUNING, search_note
 from fedmpq.tracking.run import context, experiment_of, log_parameters, log_rounds
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def log_study(root: Path, name: str, study: "Study", best: int | None = None, fi
     connection = connect(root)
 
     def update(client: "MlflowClient") -> None:
-        experiment_id = experiment_of(connection, f"{name}-tuning")
+        experiment_id = experiment_of(connection, f"{name}{TUNING}")
         runs, parent = client.search_runs([experiment_id], max_results=10_000), study.user_attrs.get("run_id")
         if parent not in [run.info.run_id for run in runs]:
-            parent = _create(client, experiment_id, study.user_attrs["identity"], {}, run_name=f"tuning {name}")
+            tags, identity = {NOTE: search_note(name)}, study.user_attrs["identity"]
+            parent = _create(client, experiment_id, identity, tags, run_name=f"tuning {name}")
             study.set_user_attr("run_id", parent)
         trials = {run.data.tags["trial"]: run.info for run in runs if run.data.tags.get(PARENT) == parent}
         for trial in study.get_trials(deepcopy=False):
@@ -45,7 +47,7 @@ def log_study(root: Path, name: str, study: "Study", best: int | None = None, fi
             if found and found.status == "RUNNING":  # Its writing was cut off.
                 client.delete_run(found.run_id)
             if trial.state.is_finished() and (not found or found.status == "RUNNING"):
-                _log_trial(client, experiment_id, parent, trial)
+                _log_trial(client, experiment_id, parent, trial, name)
         for path in files:
             client.log_artifact(parent, str(path))
         client.update_run(parent, status="RUNNING")
@@ -57,10 +59,11 @@ def log_study(root: Path, name: str, study: "Study", best: int | None = None, fi
     connection.attempt(update)
 
 
-def _log_trial(client: "MlflowClient", experiment_id: str, parent: str, trial: "FrozenTrial") -> None:
+def _log_trial(client: "MlflowClient", experiment_id: str, parent: str, trial: "FrozenTrial", tuned: str) -> None:
     found, rounds = trial.user_attrs, []
     now, end = (int(1000 * time.timestamp()) for time in (trial.datetime_start, trial.datetime_complete))
     tags = {PARENT: parent, "trial": str(trial.number), "reason": found.get("reason", "")}
+    tags |= {NOTE: search_note(tuned, trial.number)}
     name, values = f"trial {trial.number}", found.get("values", {})
     run_id = _create(client, experiment_id, values, tags, run_name=name, start_time=now)
     for number, row in enumerate(found.get("rounds", []), start=1):
