@@ -5,7 +5,6 @@ With --all: of every experiment whose results are in git, and what they show tog
 
 import argparse
 import sys
-from contextlib import suppress
 
 from fedmpq.config import Parameters
 from fedmpq.data.sources import above_raw
@@ -43,8 +42,11 @@ def make_inputs(parameters: Parameters, name: str) -> None:
     if (above_raw(command.ROOT, source) / "raw" / source).exists():
         for stage, folder in ((prepare, "prepared"), (partition, "partitions")):
             if not (command.ROOT / "data" / folder / name).exists():
-                with suppress(SystemExit):  # it has said why; the report does without
+                try:
                     stage.main(["--experiment", name])
+                except SystemExit as end:
+                    if end.code != 1:  # 1: it has said why; the report does without
+                        raise
 
 
 def renew(parameters: Parameters) -> None:
@@ -52,12 +54,12 @@ def renew(parameters: Parameters) -> None:
 
     DVC does not: it knows no dependency that may be absent.
     """
-    found = overview.committed(command.ROOT, parameters)
     for name in parameters.sections:
         if (command.ROOT / "reports" / name / "report.md").exists():
             try:
-                own = parameters if name in parameters.experiments else found.get(name, parameters)
-                report.write(command.ROOT, own, name)
+                listed = name in parameters.experiments
+                found = {} if listed else overview.committed(command.ROOT, parameters)
+                report.write(command.ROOT, found.get(name, parameters), name)
             except UserError as error:
                 print(f"the report on {name} is as it was: {error}", file=sys.stderr)
 
