@@ -1,20 +1,52 @@
-"""Stage `report`: figures, tables and the paper's claims of one experiment, in reports/<experiment>/."""
+"""Stage `report`: figures, tables and the paper's claims of one experiment, in reports/<experiment>/.
 
+With --all: of every experiment whose results are in git, and what they show together, in reports/ and README.md.
+"""
+
+import argparse
 import sys
 
 from fedmpq.config import Parameters
+from fedmpq.data.sources import above_raw
 from fedmpq.errors import UserError
-from fedmpq.reporting import report
+from fedmpq.reporting import overview, report
 from fedmpq.reporting.summary import as_plain_text
-from pipeline import command
+from pipeline import command, curves
 
 
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line, write the report, print its summary."""
-    experiment = command.experiment_option("report", __doc__, arguments)
-    print(as_plain_text(report.write(command.ROOT, command.parameters(), experiment)))
-    print(f"\nreport: reports/{experiment}/report.html")
+    """Parse the command line, write the reports, print their summary."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--experiment", metavar="NAME", help="a section of params.yaml")
+    what.add_argument("--all", action="store_true", help="all whose results are in git")
+    options, parameters = parser.parse_args(arguments), command.parameters()
+    found = overview.committed(command.ROOT, parameters) if options.all else {options.experiment: parameters}
+    for name, own in found.items():
+        if options.all:
+            make_inputs(own, name)
+            curves.write(own, name)
+        print(as_plain_text(report.write(command.ROOT, own, name)))
+        print(f"\nreport: reports/{name}/report.html")
+    if options.all:
+        overview.write(command.ROOT, overview.read(command.ROOT, parameters))
+        print("all: reports/README.md and README.md; results that are not in git are left out")
+
+
+def make_inputs(parameters: Parameters, name: str) -> None:
+    """Prepare and partition the images of an experiment, if they lie here, for what the report shows of them."""
+    from pipeline import partition, prepare  # only where they are needed: they take seconds
+
+    source = parameters.experiment(name).data.source
+    if (above_raw(command.ROOT, source) / "raw" / source).exists():
+        for stage, folder in ((prepare, "prepared"), (partition, "partitions")):
+            if not (command.ROOT / "data" / folder / name).exists():
+                try:
+                    stage.main(["--experiment", name])
+                except SystemExit as end:
+                    if end.code != 1:  # 1: it has said why; the report does without
+                        raise
 
 
 def renew(parameters: Parameters) -> None:
@@ -25,7 +57,9 @@ def renew(parameters: Parameters) -> None:
     for name in parameters.sections:
         if (command.ROOT / "reports" / name / "report.md").exists():
             try:
-                report.write(command.ROOT, parameters, name)
+                listed = name in parameters.experiments
+                found = {} if listed else overview.committed(command.ROOT, parameters)
+                report.write(command.ROOT, found.get(name, parameters), name)
             except UserError as error:
                 print(f"the report on {name} is as it was: {error}", file=sys.stderr)
 

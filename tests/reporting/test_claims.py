@@ -25,7 +25,7 @@ def test_every_claim_says_what_it_needs_where_nothing_fits(project, check):
     for entry in evaluate(load(project.root, project.parameters, "digits")):
         assert entry["verdict"] == "not run"
         assert "`dvc repro`" in entry["found"]
-        assert set(entry) == {"name", "claim", "source", "found", "verdict", "numbers"}
+        assert set(entry) == {"name", "claim", "source", "found", "short", "verdict", "numbers"}
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,16 @@ def test_ends_above_aqfl(make_project, check):
     project.cell("fedmpq", 0.1, [0.60, 0.58])
     entry = check(project, "fedmpq_ends_above_aqfl")
     assert entry["verdict"] == "holds"
-    assert entry["numbers"]["alpha 0.1"] == {"difference": 8.0, "std": 2.83}
-    assert "+8.0 ± 2.8 points" in entry["found"]
+    assert entry["numbers"]["alpha 0.1"] == {"difference": 8.0, "error": 2.0, "seeds": 2}
+    assert entry["short"] == "+8.0 ± 2.0 at 0.1"
+    assert "+8.0 ± 2.0 points" in entry["found"]
     assert "up to +9.1 points" in entry["found"]
     assert "10 rounds, the paper's 50" in entry["found"]
     project.cell("aqfl", 0.5, [0.60, 0.70])
     project.cell("fedmpq", 0.5, [0.65, 0.63])
     entry = check(project, "fedmpq_ends_above_aqfl")
     assert entry["verdict"] == "does not hold"
-    assert "-1.0 ± 8.5 points, within seed noise at alpha 0.5" in entry["found"]
+    assert "-1.0 ± 6.0 points, within seed noise at alpha 0.5" in entry["found"]
 
 
 @pytest.mark.parametrize(("final", "verdict"), [(0.69, "holds"), (0.715, "holds"), (0.67, "does not hold")])

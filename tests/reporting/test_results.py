@@ -1,11 +1,12 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fedmpq.errors import UserError
-from fedmpq.reporting.results import load
+from fedmpq.reporting.results import keep_partitions, load
 
 
 def test_cells_in_the_order_of_the_alphas(project):
@@ -38,6 +39,18 @@ def test_partitions_are_those_that_were_drawn(project):
     partitions = load(project.root, project.parameters, "digits").partitions
     assert list(partitions) == [0.1, 5]
     assert partitions[5].filter(like="label_").shape == (10, 4)
+
+
+def test_partitions_and_classes_are_kept_for_where_the_data_are_not(project):
+    project.cell("fp32", 0.1, [0.5])
+    project.partition(0.1, np.arange(20).reshape(10, 2))
+    project.meta(["a b", "label_1"])
+    there = load(project.root, project.parameters, "digits")
+    keep_partitions(there, project.root / "reports/digits/partitions.csv")
+    shutil.rmtree(project.root / "data")
+    kept = load(project.root, project.parameters, "digits")
+    assert kept.classes == there.classes
+    pd.testing.assert_frame_equal(kept.partitions[0.1], there.partitions[0.1], check_like=True)
 
 
 @pytest.mark.parametrize("names", [["0", "5", "7"], ["NA", "null", "nan"], ["1.0", "True", "", "a,b"]])

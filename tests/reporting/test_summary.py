@@ -16,8 +16,8 @@ def test_numbers_against_hand_computation(summary, project):
     fp32, aqfl = summary["cells"]
     weights = sum(project.sizes.values())
     assert fp32["final_accuracy"] == pytest.approx({"mean": 0.6, "std": 0.02**0.5, "error": 0.1})
-    assert fp32["points_to_fp32"] is None
-    assert aqfl["points_to_fp32"] == -15.0
+    assert fp32["points_to_fp32"] == {"mean": None, "error": None}
+    assert aqfl["points_to_fp32"] == {"mean": -15.0, "error": 5.0}
     assert aqfl["average_bits"]["given"] == 5.0
     assert aqfl["nominal_bytes"] == weights * 5 / 8
     assert aqfl["size_to_fp32"] == pytest.approx((weights * 5 / 8 + 4000) / (weights * 4 + 4000))
@@ -25,8 +25,8 @@ def test_numbers_against_hand_computation(summary, project):
 
 def test_table_names_missing_cells(summary):
     rows = table(summary)
-    assert rows.iloc[0, :5].tolist() == ["0.1", "FP32", "60.0 ± 14.1", "10.0", "60.0 ± 14.1"]
-    assert ["0.5", "FedMPQ", "missing"] in rows.iloc[:, :3].to_numpy().tolist()
+    assert rows.iloc[0, :6].tolist() == ["0.1", "FP32", "2", "60.0 ± 14.1", "10.0", "60.0 ± 14.1"]
+    assert ["0.5", "FedMPQ", "-", "missing"] in rows.iloc[:, :4].to_numpy().tolist()
     assert len(rows) == 8
     assert "on devices (%)" not in rows
 

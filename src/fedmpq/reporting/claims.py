@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 
 from fedmpq.data.dirichlet import typical_classes
 from fedmpq.engine.results import Row
@@ -17,6 +18,7 @@ EARLY = 0.2  # of the rounds
 CLOSE = 2  # points of accuracy within which two algorithms count as close
 GAIN = 5  # points, on average over the alphas, from which a gain counts as "about 10"
 CLOSE_ALPHAS = (0.5, 1.0)
+NOISE = 2  # standard errors within which a difference counts as noise
 PAPER_BUDGETS = (2, 4, 6)
 PAPER_GAIN = {"cifar10": 9.1, "cifar100": 8.2, "tiny-imagenet": 2.9}
 PAPER_ROUNDS = 50
@@ -27,20 +29,22 @@ class NotRun(Exception):
     """What a claim needs is not there; says what, and what to run for it."""
 
 
-Finding = tuple[bool, str, Row]  # whether a claim holds, what was found, and the numbers
+Finding = tuple[bool, str, str, Row]  # whether a claim holds, what was found, the same in short, and the numbers
 
 
 def evaluate(results: Results) -> list[Row]:
-    """Check every claim: a dictionary each of name, claim, source, found, verdict and numbers."""
+    """Check every claim: a dictionary each of name, claim, source, found, short, verdict and numbers."""
     entries = []
     for check, source in CLAIMS.items():
         try:
-            holds, found, numbers = check(results)
-            found += _setting(results, trained=check is not classes_per_client)
+            trained = check is not classes_per_client
+            holds, found, short, numbers = check(results)
+            found += _setting(results, trained)
+            short += ", 1 seed" * (trained and len(results.seeds) == 1 and "seed" not in short)
         except NotRun as missing:
-            holds, found, numbers = None, str(missing), {}
+            holds, found, short, numbers = None, str(missing), "", {}
         text = " ".join(check.__doc__.split()).removesuffix(".")
-        entry = {"name": check.__name__, "claim": text, "source": source, "found": found}
+        entry = {"name": check.__name__, "claim": text, "source": source, "found": found, "short": short}
         entries.append(entry | {"verdict": VERDICTS[holds], "numbers": numbers})
     return entries
 
@@ -60,7 +64,8 @@ def classes_per_client(results: Results) -> Finding:
         f" {100 * ALMOST_ALL:g} % of the classes."
     )
     numbers = {"alpha 0.1": few, "alpha 5": many, "present at 0.1": present[0], "present at 5": present[1]}
-    return 2 <= few <= 3 and many >= ALMOST_ALL * classes, found, numbers | {"classes": classes}
+    short = f"{few:g} and {many:g} of {classes}"
+    return 2 <= few <= 3 and many >= ALMOST_ALL * classes, found, short, numbers | {"classes": classes}
 
 
 def first_and_last_layer(results: Results) -> Finding:
@@ -74,8 +79,8 @@ def first_and_last_layer(results: Results) -> Finding:
     if not numbers:
         raise NotRun("Needs clients of budget 2, 4 or 6.")
     others = {where: f"{bits[0]} and {bits[1]}" for where, bits in numbers.items() if bits != [8, 8]}
-    found = f"Both have 8 bits in {len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
-    return not others, f"{found}{': else ' if others else ''}{_joined(others)}.", numbers
+    short = f"{len(numbers) - len(others)} of {len(numbers)} pairs of alpha and budget"
+    return not others, f"Both have 8 bits in {short}{': else ' if others else ''}{_joined(others)}.", short, numbers
 
 
 def low_bits_before_the_end(results: Results) -> Finding:
@@ -93,25 +98,28 @@ def low_bits_before_the_end(results: Results) -> Finding:
             rule = f"Holds if all are in the last third of the layers before the last one, {late[0]} to {late[-1]}."
     if not numbers:
         raise NotRun("Needs a client of budget 4, and several layers.")
-    holds = all(set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values())
-    return holds, f"Fewest bits of a client of budget 4: {_joined(found)}. {rule}", numbers
+    late = [set(entry["layers"]) <= set(entry["last third"]) for entry in numbers.values()]
+    short = f"at {sum(late)} of {len(late)} alphas"
+    return all(late), f"Fewest bits of a client of budget 4: {_joined(found)}. {rule}", short, numbers
 
 
 def aqfl_starts_fast(results: Results) -> Finding:
     """AQFL converges fast: early on it is ahead of FedMPQ."""
-    numbers, found, ahead = {}, [], []
+    numbers, found, gaps = {}, [], {}
     for alpha in _needed(results, "aqfl", "fedmpq"):
-        cells = {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
-        means = {name: cell.curve("test_accuracy")["mean"] for name, cell in cells.items()}
-        early = {name: round(100 * mean.head(math.ceil(EARLY * len(mean))).mean(), 2) for name, mean in means.items()}
+        where, cells = f"alpha {alpha:g}", {name: results.cells[name, alpha] for name in ("aqfl", "fedmpq")}
+        by_seed = {name: cell.early(EARLY) for name, cell in cells.items()}
+        early = {name: round(accuracies.mean(), 2) for name, accuracies in by_seed.items()}
         own = {name: _arrival(cell, cell) for name, cell in cells.items()}
-        numbers[f"alpha {alpha:g}"] = {"early accuracy": early, "arrival": own}
-        ahead.append(early["aqfl"] > early["fedmpq"])
+        gaps[where] = _gap((by_seed["aqfl"] - by_seed["fedmpq"]).dropna())
+        numbers[where] = {"early accuracy": early, "arrival": own}
         found.append(
-            f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} % at alpha {alpha:g}"
+            f"AQFL {early['aqfl']:.1f} %, FedMPQ {early['fedmpq']:.1f} %, {_points(**gaps[where])} at {where}"
             f" (90 % of its own final accuracy: {_round(own['aqfl'])} and {_round(own['fedmpq'])})"
         )
-    return all(ahead), f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}.", numbers
+    ahead = [entry["early accuracy"]["aqfl"] > entry["early accuracy"]["fedmpq"] for entry in numbers.values()]
+    text = f"Mean accuracy over the first {100 * EARLY:g} % of the rounds: {'; '.join(found)}."
+    return all(ahead), text, _in_short(gaps), numbers
 
 
 def fedmpq_ends_above_aqfl(results: Results) -> Finding:
@@ -120,14 +128,15 @@ def fedmpq_ends_above_aqfl(results: Results) -> Finding:
     """
     paper = PAPER_GAIN.get(results.settings.data.source)
     beside = f" The paper: up to +{paper} points on this data set." if paper else ""
-    points, found, numbers = _compare(results, "fedmpq", "aqfl")
-    return min(points) > 0, f"{found}.{beside}", numbers | {"paper": paper}
+    points, found, short, numbers = compare(results, "fedmpq", "aqfl")
+    return min(points) > 0, f"{found}.{beside}", short, numbers | {"paper": paper}
 
 
 def fedmpq_ends_close_to_fpq8(results: Results) -> Finding:
     """FedMPQ ends close to FPQ8 at alpha 0.5 and 1.0."""
-    points, found, numbers = _compare(results, "fedmpq", "fpq8", *CLOSE_ALPHAS)
-    return max(map(abs, points)) <= CLOSE, f"{found}; close is within {CLOSE} points.{_lacking(results)}", numbers
+    points, found, short, numbers = compare(results, "fedmpq", "fpq8", *CLOSE_ALPHAS)
+    found += f"; close is within {CLOSE} points.{_lacking(results)}"
+    return max(map(abs, points)) <= CLOSE, found, short, numbers
 
 
 def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
@@ -135,7 +144,8 @@ def fedmpq_is_later_than_fpq8(results: Results) -> Finding:
     numbers, delays = _delays(results, _needed(results, "fedmpq", "fpq8", among=CLOSE_ALPHAS))
     found = {where: f"FedMPQ {_round(own['fedmpq'])}, FPQ8 {_round(own['fpq8'])}" for where, own in numbers.items()}
     text = f"90 % of FPQ8's final accuracy is reached by {_joined(found)}.{_lacking(results)}"
-    return min(delays) > 0, text, numbers
+    later = {where.removeprefix("alpha "): f"{delay:+d} rounds" for where, delay in zip(numbers, delays, strict=True)}
+    return min(delays) > 0, text, _joined(later), numbers
 
 
 def trails_less_on_cifar10(results: Results) -> Finding:
@@ -150,23 +160,24 @@ def trails_less_on_cifar10(results: Results) -> Finding:
         f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_listed(alphas, 'and')},"
         f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
     )
-    return gaps["cifar10"] < gaps["cifar100"], found, gaps
+    short = f"{gaps['cifar10']:+.1f} and {gaps['cifar100']:+.1f} rounds"
+    return gaps["cifar10"] < gaps["cifar100"], found, short, gaps
 
 
 def lags_on_tiny_imagenet(results: Results) -> Finding:
     """On Tiny-ImageNet FedMPQ still lags FPQ8 after 50 rounds."""
     if results.settings.data.source != "tiny-imagenet":
         raise NotRun("Stands in the report of tiny-imagenet: add it to `experiments`, run `dvc repro`.")
-    points, found, numbers = _compare(results, "fedmpq", "fpq8")
-    return max(points) < 0, f"{found}.", numbers
+    points, found, short, numbers = compare(results, "fedmpq", "fpq8")
+    return max(points) < 0, f"{found}.", short, numbers
 
 
 def growing_gains(results: Results) -> Finding:
     """Pruning-growing gains about 10 points over pruning alone."""
-    points, found, numbers = _compare(results, "fedmpq", "pruning")
+    points, found, short, numbers = compare(results, "fedmpq", "pruning")
     mean = fmean(points)
     found = f"{found}; on average {mean:+.1f}, about 10 is at least {GAIN}."
-    return mean >= GAIN, found, numbers | {"mean": round(mean, 2)}
+    return mean >= GAIN, found, short, numbers | {"mean": round(mean, 2)}
 
 
 CLAIMS: dict[Callable[[Results], Finding], str] = {
@@ -197,23 +208,37 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
     return alphas
 
 
-def _compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, Row]:
-    """Points by which `first` ends above `second` at each alpha, the same in words, and as numbers by alpha."""
+def compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, str, Row]:
+    """Points by which `first` ends above `second` at each alpha, in words, in short, and as numbers by alpha."""
     numbers = {}
     for alpha in _needed(results, first, second, among=among):
         points = results.cells[first, alpha].minus(results.cells[second, alpha])
         if len(points):
-            numbers[f"alpha {alpha:g}"] = {"difference": rounded(points.mean()), "std": rounded(points.std())}
+            numbers[f"alpha {alpha:g}"] = _gap(points)
     if not numbers:
         raise NotRun(f"Needs {shown(first)} and {shown(second)} with the same seeds: run `dvc repro`.")
     text = _joined({where: _points(**gap) for where, gap in numbers.items()})
-    return [gap["difference"] for gap in numbers.values()], f"{shown(first)} minus {shown(second)}: {text}", numbers
+    differences = [gap["difference"] for gap in numbers.values()]
+    return differences, f"{shown(first)} minus {shown(second)}: {text}", _in_short(numbers), numbers
 
 
-def _points(difference: float, std: float | None) -> str:
-    if std is None:
+def _gap(points: pd.Series) -> Row:
+    """The mean of differences by seed, and its standard error, None for one seed."""
+    return {"difference": rounded(points.mean()), "error": rounded(points.sem()), "seeds": len(points)}
+
+
+def _points(difference: float, error: float | None, seeds: int) -> str:
+    if seeds == 1:
         return f"{difference:+.1f} points"
-    return f"{difference:+.1f} ± {std:.1f} points{', within seed noise' if abs(difference) <= std else ''}"
+    noise = abs(difference) <= NOISE * error
+    return f"{difference:+.1f} ± {error:.1f} points{', within seed noise' if noise else ''}"
+
+
+def _in_short(gaps: Row) -> str:
+    spread = {where: f"± {gap['error']:.1f}" if gap["seeds"] > 1 else "(1 seed)" for where, gap in gaps.items()}
+    return _joined(
+        {where.removeprefix("alpha "): f"{gap['difference']:+.1f} {spread[where]}" for where, gap in gaps.items()}
+    )
 
 
 def _arrival(cell: Cell, of: Cell) -> int | None:

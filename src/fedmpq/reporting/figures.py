@@ -28,10 +28,13 @@ LOOKS = {
     "aqfl": ("#E69F00", (0, (1.5, 1.2)), "D"),
     "fedmpq": ("#D55E00", "-", "o"),
     "pruning": ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "v"),
+    "fedmpq_plus": ("#009E73", (0, (6, 1.5)), "P"),
 }
-OTHER_LOOKS = [("#009E73", (0, (6, 1.5)), "P"), ("#56B4E9", (0, (2.5, 1)), "X"), ("#B0A000", (0, (1, 2)), "*")]
+OTHER_COLOURS, OTHER_MARKERS = ("#56B4E9", "#B0A000", "#8C564B", "#7F7F7F"), "X*<>phd"
+OTHER_LINES = ((0, (2.5, 1)), (0, (1, 2)), (0, (5, 1, 1, 1)))
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 BUDGETS = (2, 4, 6)  # of the supplement's figures 3 and 4
+CROWD = 8  # algorithms; bands of more would hide each other
 LAYER_HEIGHT = 0.155  # inches
 LONGEST_LAYER, LONGEST_CLASS = 60, 20  # characters; what is longer is shown without its middle
 CHARACTERS = frozenset(get_font(findfont(STYLE["font.family"][0])).get_charmap())
@@ -165,7 +168,9 @@ def save(figure: Figure, path: Path) -> None:
 def look(algorithm: str, algorithms: Sequence[str]) -> dict:
     """Colour, line and marker of `algorithm`; those that LOOKS does not know take turns at the others."""
     others = [name for name in algorithms if name not in LOOKS]
-    colour, line, marker = LOOKS.get(algorithm) or OTHER_LOOKS[others.index(algorithm) % len(OTHER_LOOKS)]
+    turn = 0 if algorithm in LOOKS else others.index(algorithm)
+    other = (turns[turn % len(turns)] for turns in (OTHER_COLOURS, OTHER_LINES, OTHER_MARKERS))
+    colour, line, marker = LOOKS.get(algorithm) or other
     return {"color": colour, "linestyle": line, "marker": marker, "label": shown(algorithm)}
 
 
@@ -190,7 +195,8 @@ def _heat_map(panel: Axes, table: np.ndarray, norm: Normalize, numbers: bool) ->
 
 def _accuracy_panels(results: Results, over: str) -> tuple[Figure, dict[float, Axes]]:
     """Panels of test accuracy over a column of rounds.csv, with bands over the seeds and the level of chance."""
-    note = "band: lowest to highest of the seeds" if len(results.seeds) > 1 else ""
+    bands = len(results.seeds) > 1 and len(results.algorithms) <= CROWD
+    note = "band: lowest to highest of the seeds" if bands else ""
     figure, panels = _grid(results, dict.fromkeys(cell.alpha for cell in results.cells.values()), 2.75, note)
     for (algorithm, alpha), cell in results.cells.items():
         style, curve = look(algorithm, results.algorithms), 100 * cell.curve("test_accuracy")
@@ -199,7 +205,8 @@ def _accuracy_panels(results: Results, over: str) -> tuple[Figure, dict[float, A
         last, step = len(curve) - 1, math.ceil(len(curve) / 6)
         marked = [*range(results.algorithms.index(algorithm) % step, last, step), last]
         panel.plot(x, curve["mean"], markevery=marked, clip_on=False, **style)
-        panel.fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
+        if bands:
+            panel.fill_between(x, curve["min"], curve["max"], color=style["color"], alpha=0.14, linewidth=0)
     for alpha, panel in panels.items():
         if results.classes:
             level = 100 / len(results.classes)
@@ -231,7 +238,7 @@ def _grid(
     if trained:
         seeds = f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}"
         parts += [settings.model.network, seeds, results.duration, *results.hardware]
-    small_print = textwrap.fill(readable("  ·  ".join(filter(None, [*parts, note]))), 150)
+    small_print = textwrap.fill(readable("  ·  ".join(filter(None, [*parts, note]))), 165)
     figure.supxlabel(small_print, fontsize=6.5, color="0.4", x=0.01, ha="left")
     return figure, dict(zip(keys, panels, strict=False))
 
@@ -240,7 +247,11 @@ def _legend(figure: Figure, title: str | None = None) -> None:
     """One legend above all panels, with each label once."""
     entries = {line.get_label(): line for panel in figure.axes for line in panel.get_legend_handles_labels()[0]}
     labels = sorted(entries, key=lambda label: label.startswith("chance"))
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / 6))
+    longest = max(map(len, labels))
+    most = 6 if longest < 14 else max(1, 112 // (longest + 10))
+    rows = math.ceil(len(labels) / most)
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 2))
+    columns = math.ceil(len(labels) / rows)
     figure.legend([entries[label] for label in labels], labels, loc="outside upper center", ncols=columns, title=title)
 
 

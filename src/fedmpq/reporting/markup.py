@@ -1,7 +1,7 @@
 """Texts and tables as Markdown that shows them as they stand."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pandas as pd
 
@@ -14,8 +14,8 @@ def plain(text: str) -> str:
     return "".join(p if p.startswith("`") else MARKS.sub(lambda mark: f"&#{ord(mark[0])};", p) for p in parts)
 
 
-def table(frame: pd.DataFrame, right: Collection[str] = ()) -> str:
-    """`frame` of texts, the columns named in `right` aligned to the right."""
+def table(frame: pd.DataFrame, right: Collection[str] = (), text: Callable[[str], str] = plain) -> str:
+    """`frame` of texts, each put through `text`, the columns named in `right` aligned to the right."""
     rows = [list(frame), ["---:" if name in right else "---" for name in frame]]
-    rows += [[plain(cell).replace("|", r"\|") for cell in row] for row in frame.itertuples(index=False)]
+    rows += [[text(cell).replace("|", r"\|") for cell in row] for row in frame.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -17,7 +17,7 @@ from fedmpq.files import replacing, write_json, write_text
 from fedmpq.reporting import benchmarks, exports, figures, markup
 from fedmpq.reporting.claims import VERDICTS, evaluate
 from fedmpq.reporting.figures import readable
-from fedmpq.reporting.results import Results, load, shown
+from fedmpq.reporting.results import PARTITIONS, Results, keep_partitions, load, shown
 from fedmpq.reporting.summary import summarize, table
 
 # The templates are of this package, and what is not comes through `plain`.
@@ -51,6 +51,7 @@ def write(root: Path, parameters: Parameters, experiment: str) -> Row:
         temporary.mkdir()
         for name, figure in drawn.items():
             figures.save(figure, temporary / f"{name}.png")
+    keep_partitions(results, folder / PARTITIONS)
     write_json(folder / "summary.json", numbers)
     write_json(folder / "claims.json", claims)
     write_text(folder / "report.md", text)

@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 
 from fedmpq.config import Experiment, Parameters
-from fedmpq.engine.results import BITS, COUNTS, FILES, ROUNDS, broken, read_run, read_table
+from fedmpq.engine.results import BITS, COUNTS, FILES, ROUNDS, broken, read_run, read_table, to_csv
 from fedmpq.errors import UserError
+from fedmpq.files import write_text
 
+PARTITIONS = "partitions.csv"  # of a report: what it shows of the data, for where they are not
 COMPARED = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose speed the paper compares
 NAMES = {"fp32": "FP32", "fpq8": "FPQ8", "aqfl": "AQFL", "fedmpq": "FedMPQ", "pruning": "Pruning only"}
 NAMES |= {"fedmpq_plus": "FedMPQ+", "fedpaq": "FedPAQ", "uveqfed": "UVeQFed"}
@@ -40,6 +42,11 @@ class Cell:
         """Final accuracy minus that of `other`, in points, of each seed that both have."""
         ends = [pd.Series(cell.run["final_accuracy"]).filter(like="seed-") for cell in (self, other)]
         return 100 * (ends[0] - ends[1]).dropna()
+
+    def early(self, share: float) -> pd.Series:
+        """Accuracy in percent of each seed, mean over the first `share` of its rounds."""
+        rows = self.rounds[self.rounds["round"] <= math.ceil(share * self.run["rounds"])]
+        return 100 * rows.groupby("seed")["test_accuracy"].mean()
 
     @cached_property
     def last_bits(self) -> pd.DataFrame:
@@ -120,8 +127,11 @@ def load(root: Path, parameters: Parameters, experiment: str) -> Results:
     if not results.cells:
         advice = "put it under `experiments` in params.yaml and run `dvc repro`"
         raise UserError(f"results/{experiment} holds no results yet; {advice}")
-    other = COMPARED.get(results.settings.data.source)
-    return replace(results, compared=_read(root, parameters, other)) if other in parameters.sections else results
+    source = results.settings.data.source
+    other = experiment.replace(source, COMPARED.get(source, source))  # cifar10-small with cifar100-small
+    if other == experiment or other not in parameters.sections:
+        return results
+    return replace(results, compared=_read(root, parameters, other))
 
 
 def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
@@ -131,14 +141,32 @@ def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
         folder = root / "results" / experiment / name / f"alpha-{parameters.alpha_label(alpha)}"
         if any((folder / file).exists() for file in FILES):
             cells[name, alpha] = _read_cell(folder, name, alpha)
-    tables = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
-    partitions = {float(path.parent.name.removeprefix("alpha-")): read_table(path, COUNTS) for path in tables}
+    paths = (root / "data/partitions" / experiment).glob("alpha-*/counts.csv")
+    tables = {float(path.parent.name.removeprefix("alpha-")): read_table(path, COUNTS) for path in paths}
     meta = root / "data/prepared" / experiment / "meta.json"
     try:
         classes = list(map(str, json.loads(meta.read_text())["classes"])) if meta.exists() else []
     except (ValueError, KeyError, TypeError) as error:
         raise broken(meta, "it has no list of classes") from error
-    return Results(experiment, settings, algorithms, alphas, cells, dict(sorted(partitions.items())), classes)
+    results = Results(experiment, settings, algorithms, alphas, cells, dict(sorted(tables.items())), classes)
+    kept = root / "reports" / experiment / PARTITIONS
+    return results if tables or not kept.exists() else _with_kept(results, kept)
+
+
+def keep_partitions(results: Results, path: Path) -> None:
+    """Write the partitions to `path`, with the names of the labels, for where the data are not."""
+    if results.partitions:
+        table = pd.concat(results.partitions, names=["alpha"]).reset_index("alpha")
+        names = {f"label_{label}": f"label_{label} {name}" for label, name in enumerate(results.classes)}
+        write_text(path, to_csv(table.rename(columns=names)))
+
+
+def _with_kept(results: Results, path: Path) -> Results:
+    table = read_table(path, {"alpha": float, "seed": int, "client": int})
+    names = [column.partition(" ") for column in table.filter(like="label_")]
+    table = table.rename(columns={"".join(name): name[0] for name in names})
+    partitions = {alpha: rows.drop(columns="alpha") for alpha, rows in table.groupby("alpha")}
+    return replace(results, partitions=partitions, classes=[name for *_, name in names if name])
 
 
 def _read_cell(folder: Path, algorithm: str, alpha: float) -> Cell:

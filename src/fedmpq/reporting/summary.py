@@ -9,13 +9,14 @@ import pandas as pd
 from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.reporting.results import Cell, Results, rounded, shown
 
+BASELINES = ("fp32", "fpq8", "fedmpq")
 NUMBERS = {
+    "seeds": ("seeds", None, 1, "{:.0f}"),
     "accuracy (%)": ("final_accuracy.mean", "final_accuracy.std", 100, "{:.1f}"),
     "std. error": ("final_accuracy.error", None, 100, "{:.1f}"),
     "on devices (%)": ("device_accuracy", None, 100, "{:.1f}"),
     "best (%)": ("best_accuracy.mean", "best_accuracy.std", 100, "{:.1f}"),
-    "vs FP32": ("points_to_fp32", None, 1, "{:+.1f}"),
-    "vs FPQ8": ("points_to_fpq8.mean", "points_to_fpq8.error", 1, "{:+.1f}"),
+    **{f"vs {shown(name)}": (f"points_to_{name}.mean", f"points_to_{name}.error", 1, "{:+.1f}") for name in BASELINES},
     "bits": ("average_bits.all", None, 1, "{:.2f}"),
     "of weights": ("average_bits.given", None, 1, "{:.2f}"),
     "up (kB)": ("uplink_bytes", None, 1e-3, "{:,.1f}"),
@@ -50,17 +51,17 @@ def summarize(results: Results) -> Row:
 def _row(results: Results, cell: Cell) -> Row:
     run, last = cell.run, cell.rounds[cell.rounds["round"] > cell.run["rounds"] - FINAL_ROUNDS]
     final, traffic = run["final_accuracy"], run["bytes_per_client_and_round"]
-    fp32, fpq8 = (results.cells.get((name, cell.alpha)) for name in ("fp32", "fpq8"))
-    to_fp32, to_fpq8 = (cell.minus(other) if other and other is not cell else pd.Series() for other in (fp32, fpq8))
-    error = final["std"] and final["std"] / len(run["seeds"]) ** 0.5
+    others = {name: results.cells.get((name, cell.alpha)) for name in BASELINES}
+    points = {name: cell.minus(o) if o and o is not cell else pd.Series(dtype=float) for name, o in others.items()}
+    fp32, error = others["fp32"], final["std"] and final["std"] / len(run["seeds"]) ** 0.5
     return {
         "algorithm": cell.algorithm,
         "alpha": cell.alpha,
+        "seeds": len(run["seeds"]),
         "final_accuracy": {"mean": final["mean"], "std": final["std"], "error": error},
         "device_accuracy": float(last["device_accuracy"].mean()) if "device_accuracy" in last else None,
         "best_accuracy": {key: run["best_accuracy"][key] for key in ("mean", "std")},
-        "points_to_fp32": rounded(to_fp32.mean()),
-        "points_to_fpq8": {"mean": rounded(to_fpq8.mean()), "error": rounded(to_fpq8.sem())},
+        **{f"points_to_{n}": {"mean": rounded(p.mean()), "error": rounded(p.sem())} for n, p in points.items()},
         "average_bits": run["average_bits"],
         **{f"{way}_bytes": traffic[way] for way in ("uplink", "downlink", "nominal")},
         "size_to_fp32": traffic["uplink"] / fp32.run["bytes_per_client_and_round"]["uplink"] if fp32 else None,
