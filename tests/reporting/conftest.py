@@ -25,6 +25,9 @@ def fedmpq_bits(sizes: dict[str, int], budget: float) -> dict[str, int]:
     return bits
 
 
+MATRIX = {"algorithms": ["fp32", "fpq8", "aqfl", "fedmpq"], "alphas": [0.1, 0.5]}
+
+
 class Project:
     """A project folder with parameters, into which finished runs are written."""
 
@@ -32,7 +35,7 @@ class Project:
         self, root: Path, experiment: str = "digits", sizes: dict[str, int] | None = None, **overrides: object
     ):
         self.root, self.experiment = root, experiment
-        self.parameters: Parameters = load_parameters(REPO / "params.yaml", overrides)
+        self.parameters: Parameters = load_parameters(REPO / "params.yaml", MATRIX | overrides)
         self.settings = self.parameters.experiment(experiment)
         self.sizes = sizes or layers(int(self.settings.model.network.removeprefix("resnet")))
 
@@ -116,8 +119,7 @@ def make_project(tmp_path):
     """A function that makes a project of 10 rounds, without results, for an experiment and overrides."""
 
     def make(experiment: str = "digits", sizes: dict[str, int] | None = None, **overrides: object) -> Project:
-        settings = {f"{experiment}.training.rounds": 10, "alphas": [0.1, 0.5], **overrides}
-        return Project(tmp_path, experiment, sizes, **settings)
+        return Project(tmp_path, experiment, sizes, **{f"{experiment}.training.rounds": 10, **overrides})
 
     return make
 

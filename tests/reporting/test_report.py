@@ -16,7 +16,7 @@ from pipeline import report as stage
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, project_class):
     """A project whose report the stage has written; two cells of eight are there."""
-    project = project_class(tmp_path_factory.mktemp("project"), **{"digits.training.rounds": 6, "alphas": [0.1, 0.5]})
+    project = project_class(tmp_path_factory.mktemp("project"), **{"digits.training.rounds": 6})
     project.cell("aqfl", 0.1, [0.5, 0.6])
     project.cell("fedmpq", 0.1, [0.7, 0.8], wobble=0.02)
     for alpha in (0.1, 0.5, 5):
