@@ -34,7 +34,8 @@ def written(tmp_path_factory, project_class):
     small.cell("aqfl", 1.0, [0.5, 0.5])
     small.partition(0.1, np.full((10, 10), 7))
     small.partition(5, np.full((10, 10), 7))
-    project_class(root, "cifar10-ablation").cell("balanced-updates", 0.5, [0.6, 0.6])
+    for algorithm in ("fp32", "balanced-updates"):
+        project_class(root, "cifar10-ablation").cell(algorithm, 0.5, [0.6, 0.6])
     (root / "README.md").write_text(README)
     git(root, "init", "--quiet")
     git(root, "add", "--all")
@@ -133,7 +134,7 @@ def test_block_has_the_picture_first_and_the_rest_stays(block):
 
 def test_dvc_is_told_of_every_cell_and_curve(written):
     said = YAML(typ="safe").load(written.root / "reports/dvc.yaml")
-    assert len(said["metrics"]) == 9
+    assert len(said["metrics"]) == 10
     assert all((written.root / "reports" / path).exists() for path in said["metrics"])
     (curves,) = [path for entry in said["plots"] for path in entry if "100" in path]
     assert pd.read_csv(written.root / "reports" / curves)["algorithm"].unique().tolist() == ["fpq8", "fedmpq"]

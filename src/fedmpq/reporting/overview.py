@@ -27,6 +27,7 @@ MARKS = ("<!-- results -->\n", "<!-- /results -->\n")
 PICTURE = "docs/accuracy.png"
 PICTURED, ALPHA, ABLATION = "cifar10-small", 0.5, "cifar10-ablation"
 LOCAL = ("digits",)  # everyone makes their own; its report is not in git
+DRAWN = ("fp32", "fpq8", "aqfl", "fedmpq", "fedmpq_plus")
 COMPARED = ("fpq8", "fedmpq", "fedmpq_plus")
 COLUMNS = ["alpha", "algorithm", "seeds", "accuracy (%)", "on devices (%)", "bits"]
 VARIED = {"of": "rule", "aggregation": "average of", "uplink": "sent", "model.quantizer": "levels", "lambda": "lambda"}
@@ -162,12 +163,13 @@ def figures_table(root: Path, found: dict[str, Results]) -> pd.DataFrame:
 
 def pictured(found: dict[str, Results]) -> Results | None:
     """The results of one alpha whose accuracy the README draws: of PICTURED at ALPHA, else where there are most."""
-    counts = Counter((name, alpha) for name, results in found.items() for _, alpha in results.cells)
+    drawn = [(name, key) for name, results in found.items() for key in results.cells if key[0] in DRAWN]
+    counts = Counter((name, alpha) for name, (_, alpha) in drawn)
     if not counts:
         return None
     name, alpha = (PICTURED, ALPHA) if (PICTURED, ALPHA) in counts else counts.most_common(1)[0][0]
-    cells = {key: cell for key, cell in found[name].cells.items() if key[1] == alpha}
-    return replace(found[name], alphas=[alpha], cells=cells)
+    cells = {key: cell for key, cell in found[name].cells.items() if key[0] in DRAWN and key[1] == alpha}
+    return replace(found[name], algorithms=[algorithm for algorithm, _ in cells], alphas=[alpha], cells=cells)
 
 
 def setting(results: Results) -> str:
