@@ -31,6 +31,10 @@ class Step(NamedTuple):
     """Bits that it costs, over all weights of the layer."""
 
 
+Options = dict[int, list[Step]]
+"""The steps that a layer can take, by the bits that it has."""
+
+
 def noise_balanced(sizes: list[int], errors: Errors, budget: float, min_bits: int = 1) -> tuple[int, ...]:
     """Bit-widths of the layers of one client.
 
@@ -43,7 +47,7 @@ def noise_balanced(sizes: list[int], errors: Errors, budget: float, min_bits: in
     Returns:
         L bit-widths, min_bits .. 8, whose average is at most `budget`; of equal gains the earlier layer comes first.
     """
-    steps, costs = _path(tuple(sizes), errors, min_bits)
+    options, steps, costs = _path(tuple(sizes), errors, min_bits)
     spare = int(Fraction(budget) * sum(sizes)) - min_bits * sum(sizes)
     taken = bisect_right(costs, spare)
     bits = [min_bits] * len(sizes)
@@ -52,7 +56,7 @@ def noise_balanced(sizes: list[int], errors: Errors, budget: float, min_bits: in
     spare -= costs[taken - 1] if taken else 0
     while fitting := [
         step for layer, size in enumerate(sizes) if size <= spare
-        for step in _steps(layer, size, errors[layer], bits[layer]) if step.cost <= spare
+        for step in options[layer][bits[layer]] if step.cost <= spare
     ]:  # fmt: skip
         best = max(fitting, key=lambda step: step.gain)
         bits[best.layer] = best.bits
@@ -61,15 +65,19 @@ def noise_balanced(sizes: list[int], errors: Errors, budget: float, min_bits: in
 
 
 @lru_cache(maxsize=8)
-def _path(sizes: tuple[int, ...], errors: Errors, min_bits: int) -> tuple[list[Step], list[int]]:
-    """The steps as they are taken while all fit, whatever the budget, and what they cost together up to each."""
-    steps = [step for layer, size in enumerate(sizes) for step in _ascent(layer, size, errors[layer], min_bits)]
+def _path(sizes: tuple[int, ...], errors: Errors, min_bits: int) -> tuple[list[Options], list[Step], list[int]]:
+    """The options of each layer; the steps as they are taken while all fit, and what they cost together up to each."""
+    options = [
+        {bits: list(_steps(layer, size, own, bits)) for bits in range(min_bits, len(own) + 1)}
+        for layer, (size, own) in enumerate(zip(sizes, errors, strict=True))
+    ]
+    steps = [step for own in options for step in _ascent(own, min_bits)]
     steps.sort(key=lambda step: -step.gain)
-    return steps, list(accumulate(step.cost for step in steps))
+    return options, steps, list(accumulate(step.cost for step in steps))
 
 
-def _ascent(layer: int, size: int, errors: tuple[float, ...], bits: int) -> Iterator[Step]:
-    while steps := list(_steps(layer, size, errors, bits)):
+def _ascent(options: Options, bits: int) -> Iterator[Step]:
+    while steps := options[bits]:
         best = max(steps, key=lambda step: step.gain)
         yield best
         bits = best.bits
