@@ -116,7 +116,7 @@ def changed_lines(before, after):
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("training.rounds", 3, "    rounds: 30"),
+        ("training.rounds", 3, "    rounds: 25"),
         ("data.source", "cifar100", "    source: digits  # built-in"),
         ("fedmpq.lambda", 0.7, None),
         ("model.activation_bits", "null", None),
@@ -138,10 +138,10 @@ def test_an_override_by_dvc_changes_one_value_of_one_experiment(copy, key, value
 @pytest.mark.parametrize(
     ("assignments", "removed", "added"),
     [
-        (["digits.training.rounds=3"], ["    rounds: 30"], ["    rounds: 3"]),
+        (["digits.training.rounds=3"], ["    rounds: 25"], ["    rounds: 3"]),
         (["digits.training.lr=0.2"], [], ["    lr: 0.2"]),
         (["cifar10.partition.seeds=[5,6]"], [], ["    seeds:", "    - 5", "    - 6"]),
-        (["cifar10.fedmpq.lambda=0.7", "digits.training.rounds=30"], [], ["    lambda: 0.7"]),
+        (["cifar10.fedmpq.lambda=0.7", "digits.training.rounds=25"], [], ["    lambda: 0.7"]),
         (["digits.model.activation_bits=null"], [], ["    activation_bits:"]),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_run_says_what_it_is(root, cell, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"training.rounds": 30, "model.network": "resnet8"}, ""),
+        ({"training.rounds": 25, "model.network": "resnet8"}, ""),
         ({}, ""),
         ({"training.rounds": 1}, ", 1 round"),
         ({"training.rounds": 3, "model.network": "resnet14"}, ", 3 rounds, resnet14"),
