@@ -148,7 +148,7 @@ def ablation_table(results: Results | None) -> pd.DataFrame:
     made = pd.DataFrame([run["parameters"] for run in results.runs]).reindex(columns=["alpha", "algorithm", *VARIED])
     named = {key: made[key].map(shown) for key in ("algorithm", "of")}
     made = made.assign(alpha=made["alpha"].map("{:g}".format), **named).rename(columns=VARIED)
-    rows = _rows(results, results.algorithms, [*COLUMNS, "vs FPQ8"]).merge(made, "left", ["alpha", "algorithm"])
+    rows = _rows(results, results.algorithms, [*COLUMNS, "vs FPQ8"]).merge(made, on=["alpha", "algorithm"])
     return rows.astype(object).fillna("-").astype(str)
 
 

@@ -7,7 +7,7 @@ from platform import python_version
 import pandas as pd
 
 from fedmpq.engine.results import FINAL_ROUNDS, Row
-from fedmpq.reporting.results import Cell, Results, rounded, shown
+from fedmpq.reporting.results import NAMES, Cell, Results, rounded, shown
 
 BASELINES = ("fp32", "fpq8", "fedmpq")
 NUMBERS = {
@@ -32,7 +32,9 @@ IN_TERMINAL = ["alpha", "algorithm", "accuracy (%)", "vs FP32", "bits", "up (kB)
 def summarize(results: Results) -> Row:
     """What summary.json holds. Accuracies are in 0..1, differences in points, bytes per client and round."""
     torch = ", ".join(sorted({run["hardware"]["torch"] for run in results.runs}))
-    missing = [pair for pair in product(results.alphas, results.algorithms) if pair[::-1] not in results.cells]
+    variants = {name for name, _ in results.cells} - NAMES.keys()  # An ablation is of one alpha or more, not of all.
+    whole = [name for name in results.algorithms if name not in variants]
+    missing = [pair for pair in product(results.alphas, whole) if pair[::-1] not in results.cells]
     return {
         "experiment": results.experiment,
         "data": results.settings.data.source,
