@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         " --set training.rounds=3 --set fedmpq.lambda=0.3 --out results/try",
     )
     parser.add_argument("--experiment", required=True, metavar="NAME", help="a section of params.yaml")
-    parser.add_argument("--algorithm", required=True, metavar="NAME", help="fp32, fpq8, aqfl, fedmpq or pruning")
+    parser.add_argument("--algorithm", required=True, metavar="NAME", help="a section of it: fp32, fpq8, fedmpq, ...")
     parser.add_argument("--alpha", required=True, type=float, help="Dirichlet concentration of the partition")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of the section"
