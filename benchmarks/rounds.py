@@ -47,8 +47,8 @@ def rounds(folder: Path, scale: Scale) -> Rows:
 
 
 def digits(folder: Path, scale: Scale) -> Rows:
-    """Rounds of as many images as `digits` has, with its parameters."""
-    same = Scale("resnet8", image_size=16, batch=32, images=144, test_images=360, rounds=scale.rounds)
+    """Rounds of as many images as `digits` has, with its parameters; more of them, for the first few are slower."""
+    same = Scale("resnet8", image_size=16, batch=32, images=144, test_images=360, rounds=3 * scale.rounds)
     rows, *_ = _beside_plain(folder, same, DIGITS, tests=0, cores=cpu_count())
     yield from rows
 

@@ -6,4 +6,4 @@ TINY = replace(SCALE, images=48, test_images=100)
 
 
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
-    assert torture(tmp_path, kills=3, seed=222, scale=TINY) == []  # SIGTERM and SIGKILL in rounds, SIGINT at a start
+    assert torture(tmp_path, kills=2, seed=1988, scale=TINY) == []  # SIGKILL in a round, SIGINT at the next start
