@@ -1,4 +1,4 @@
-"""The page of MLflow that an experiment opens on: charts of all its runs, accuracy over rounds first."""
+"""The page of MLflow that an experiment opens on: charts of its runs, means over seeds, accuracy over rounds first."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,19 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 PAGE = "#/experiments/{id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
 NAME = "attributes.`Run Name`"
 COLUMNS = ["params.`algorithm`", "params.`alpha`", "metrics.`accuracy/final`", "metrics.`bits/left`"]
+CELL = [{"mode": "param", "groupByData": name} for name in ("algorithm", "alpha")]
 
 
 def view(experiment: str) -> str:
     """The value of TAG. What it leaves out, all other charts among it, is as MLflow has it."""
-    measured = "validation" if experiment.endswith("-tuning") else "test"
+    tuning = experiment.endswith("-tuning")
+    measured = "validation" if tuning else "test"
     chart = {"type": "LINE", "metricSectionId": measured, "lineSmoothness": 0}
     state = {
         "orderByKey": "tags.`mlflow.runName`",
         "orderByAsc": True,
         "runsHiddenMode": "SHOW_ALL",  # not the ten newest
+        "groupBy": None if tuning else {"aggregateFunction": "average", "groupByKeys": CELL},
         "selectedColumns": COLUMNS,
         "columnOrder": [NAME, *COLUMNS],
         "columnWidths": {NAME: 280},
