@@ -88,7 +88,8 @@ def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
         "found": found,
         "claims": claims_table(entries),
         "short": claims_in_short(found, entries),
-        "plus": plus_table(found),
+        "reached": side_by_side({name: own for name, own in found.items() if name != ABLATION}, DRAWN, "vs FPQ8"),
+        "plus": side_by_side(found, COMPARED, "of weights", "vs FPQ8", "vs FedMPQ", "up (kB)", "down (kB)"),
         "figures": figures_table(root, found),
         "ablation": ablation_table(found.get(ABLATION)),
         "pictured": pictured(found),
@@ -134,10 +135,10 @@ def claims_in_short(found: dict[str, Results], entries: dict[str, list[Row]]) ->
     return pd.DataFrame({"the paper's claim": rows} | columns)
 
 
-def plus_table(found: dict[str, Results]) -> pd.DataFrame:
-    """FedMPQ+ beside FPQ8 and FedMPQ, of each experiment and alpha."""
-    columns = [*COLUMNS, "of weights", "vs FPQ8", "vs FedMPQ", "up (kB)", "down (kB)"]
-    frames = [_rows(results, COMPARED, columns).assign(experiment=name) for name, results in found.items()]
+def side_by_side(found: dict[str, Results], algorithms: tuple[str, ...], *more: str) -> pd.DataFrame:
+    """What `algorithms` reach in each experiment and at each alpha, with `more` columns."""
+    columns = [*COLUMNS, *more]
+    frames = [_rows(results, algorithms, columns).assign(experiment=name) for name, results in found.items()]
     return pd.concat([pd.DataFrame(columns=["experiment", *columns]), *frames]).astype(object).fillna("-")
 
 
