@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     training = Training(*names, cell.flat_parameters, fingerprint=cell.fingerprint)
     with TemporaryDirectory() as temporary:
         model = options.checkpoint or fetch_model(command.ROOT, training, Path(temporary)) / "model.pt"
-        about = export(cell, seed, model, budget, options.format, command.ROOT / place)
+        about = export(cell, seed, model, budget, options.format, command.ROOT / place, options.calibrate)
     print("\n".join([f"{place}:", *_lines(about)]))
     renew(parameters)
     if options.register:
@@ -47,11 +47,20 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--budget", type=float, help="average bits per weight that the device can hold")
     device.add_argument("--client", type=int, help="the client, from 0, whose budget it is")
     parser.add_argument("--seed", type=int, help="default: the first one of the experiment")
+    parser.add_argument(
+        "--calibrate", type=_count, metavar="N", help="measure statistics of batch norm on N images of each client"
+    )
     parser.add_argument("--format", choices=["onnx", "packed"], help="default: both")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="model.pt (default: that of the run in MLflow)")
     source.add_argument("--register", action="store_true", help="give the run's model a version in MLflow's registry")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 2")
+    return int(text)
 
 
 def _budget(budgets: list[float], options: argparse.Namespace) -> float:

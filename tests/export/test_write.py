@@ -73,6 +73,16 @@ def test_one_format_alone(trained, tmp_path, only, name):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {name, "model.json"}
 
 
+def test_statistics_that_clients_have_measured_are_part_of_the_files(trained, exported, tmp_path):
+    folder, before = exported
+    about = write.export(trained.cell, 0, trained.model_file, 3, None, tmp_path / "out", images=8)
+    assert (before["calibration_images"], about["calibration_images"]) == (None, 8)
+    assert about["layers"] == before["layers"]
+    models = [load(place / "model.fmpq", NETWORK).network.state_dict() for place in (folder, tmp_path / "out")]
+    differ = {key for key, value in models[0].items() if not value.equal(models[1][key])}
+    assert differ == {key for key in models[0] if "running" in key}
+
+
 def test_nothing_is_left_where_they_disagree(trained, exported, tmp_path, monkeypatch):
     folder, _ = exported
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -15,10 +15,12 @@ from fedmpq.data.arrays import Dataset
 from fedmpq.engine.cell import Cell
 from fedmpq.engine.results import FULL_PRECISION
 from fedmpq.errors import UserError
+from fedmpq.export.calibrate import calibrate
 from fedmpq.export.graph import as_onnx
 from fedmpq.export.packed import Card, Device, load, pack
 from fedmpq.extension import one_line
 from fedmpq.federated.allocation import Consensus
+from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Bits
 from fedmpq.federated.server import Federation, ServerState
 from fedmpq.federated.setup import Setup
@@ -50,7 +52,9 @@ def read_state(setup: Setup, path: Path) -> ServerState:
     return ServerState(setup.experiment.training.rounds, layout.flatten(model), consensus)
 
 
-def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, folder: Path) -> dict[str, Any]:
+def export(
+    cell: Cell, seed: int, model: Path, budget: float, only: str | None, folder: Path, images: int | None = None
+) -> dict[str, Any]:
     """Write a device's model into `folder`, which appears as a whole or stays as it was.
 
     Args:
@@ -60,6 +64,8 @@ def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, 
         budget: of the device, average bits a weight, 1 .. 8.
         only: `onnx`: model.onnx alone; `packed`: model.fmpq alone; None: both.
         folder: gets them, and model.json.
+        images: that each client who can hold the model measures statistics of batch norm on (see `calibrate`); None:
+            they stay as they were sent.
 
     Returns:
         What model.json holds: the device's layers and bits; bytes of the files; accuracy (0 .. 1) on the test set and
@@ -72,6 +78,10 @@ def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, 
     state, server = read_state(setup, model), Federation(setup, executor=None)
     bits, card = setup.algorithm.allocate(server.view(state), budget), Card.of(setup, state.round)
     float32, message = (server.encoded(state.model, widths, state.round, 0) for widths in (None, bits))
+    if images:
+        calibrate(device := Device(card, message), setup, budget, images)
+        measured = FlatModel(state.model.weights, server.layout.flatten(device.network).remainder)
+        message = server.encoded(measured, bits, state.round, 0)
     with replacing(folder) as temporary:
         temporary.mkdir()
         packed, graph = temporary / "model.fmpq", temporary / "model.onnx"
@@ -84,9 +94,16 @@ def export(cell: Cell, seed: int, model: Path, budget: float, only: str | None, 
         if only == "onnx":
             packed.unlink()
         names = {"experiment": cell.name, "algorithm": cell.algorithm, "alpha": cell.alpha, "seed": seed}
-        images = {"image_size": card.image_size, "classes": card.classes}
+        data = {"image_size": card.image_size, "classes": card.classes}
         sizes = {"float32": len(float32), **{path.name: path.stat().st_size for path in temporary.iterdir()}}
-        about = {**names, "budget": budget, **images, "layers": _layers(server, bits), "bytes": sizes}
+        about = {
+            **names,
+            "budget": budget,
+            "calibration_images": images,
+            **data,
+            "layers": _layers(server, bits),
+            "bytes": sizes,
+        }
         about |= _compared(runs, setup.dataset)
         write_json(temporary / "model.json", about)
     return about
