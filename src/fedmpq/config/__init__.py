@@ -1,6 +1,13 @@
 """Every parameter: its type, what it means, what is allowed; read from params.yaml and checked here."""
 
-from fedmpq.config.algorithms import ALGORITHM_NAMES, MAX_BITS, AlgorithmSettings, FedMPQSettings, QuantizedSettings
+from fedmpq.config.algorithms import (
+    ALGORITHM_NAMES,
+    MAX_BITS,
+    AlgorithmSettings,
+    FedMPQPlusSettings,
+    FedMPQSettings,
+    QuantizedSettings,
+)
 from fedmpq.config.experiment import GROUPS, DataSettings, Experiment, TrainingSettings
 from fedmpq.config.parameters import Execution, Parameters, load_parameters, parse_overrides
 from fedmpq.config.tune import Dimension, Tune
@@ -14,6 +21,7 @@ __all__ = [
     "Dimension",
     "Execution",
     "Experiment",
+    "FedMPQPlusSettings",
     "FedMPQSettings",
     "Parameters",
     "QuantizedSettings",

@@ -42,6 +42,13 @@ class FedMPQSettings(QuantizedSettings):
     """No layer gets fewer bits than this."""
 
 
+class FedMPQPlusSettings(FedMPQSettings):
+    """FedMPQ+: besides, batch norm is calibrated."""
+
+    calibration: Annotated[int, Field(ge=0)] = 128
+    """Images on which each client measures statistics of batch norm for the new global model; 0: none."""
+
+
 class OwnSettings(AlgorithmSettings):
     """An algorithm of the user's own: what else it has it checks itself."""
 
@@ -61,7 +68,7 @@ TYPES: dict[str, type[AlgorithmSettings]] = {
     "aqfl": QuantizedSettings,
     "fedmpq": FedMPQSettings,
     "pruning": FedMPQSettings,
-    "fedmpq_plus": FedMPQSettings,
+    "fedmpq_plus": FedMPQPlusSettings,
     "fedpaq": AlgorithmSettings,
     "uveqfed": AlgorithmSettings,
 }

@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fedmpq.errors import UserError
+from fedmpq.federated import calibration
 from fedmpq.federated.aggregation import Average
 from fedmpq.federated.allocation import Consensus, View
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Bits, Kind, Message, RejectedMessage, decode, decode_answer, encode
 from fedmpq.federated.participation import Participation
 from fedmpq.federated.setup import Setup
-from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Executor, Failure, TrainTask
+from fedmpq.federated.tasks import EVALUATION_CHUNK, CalibrateTask, EvaluateTask, Executor, Failure, TrainTask
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Federation:
         self.setup, self.executor = setup, executor
         self.experiment, self.algorithm = setup.experiment, setup.algorithm
         self.participation = Participation(setup.experiment, setup.seed)
-        model, self.layout, _ = setup.build_model()
-        self.initial = ServerState(0, self.layout.flatten(model))
+        self.model, self.layout, _ = setup.build_model()
+        self.initial = ServerState(0, self.layout.flatten(self.model))
 
     def rounds(self, state: ServerState | None = None) -> Iterator[RoundRecord]:
         """Run the rounds that follow `state` (default: all of them) and yield each one's record.
@@ -101,10 +104,10 @@ class Federation:
         started = time.perf_counter()
         number, exchange = state.round + 1, Exchange()
         average, clients = self._answers(state, number, exchange)
-        state = ServerState(number, average.model(), average.consensus())
+        state = self._calibrated(ServerState(number, average.model(), average.consensus()), clients, exchange)
         accuracy, loss = self.evaluate(state.model, number)
         seconds = time.perf_counter() - started
-        devices = self._device_accuracy(state)
+        devices = self._device_accuracy(state, clients)
         return RoundRecord(state, accuracy, loss, average.loss, exchange, clients, seconds, devices)
 
     def _answers(self, state: ServerState, number: int, exchange: Exchange) -> tuple[Average, list[ClientRecord]]:
@@ -208,6 +211,43 @@ class Federation:
             return message
         return replace(message, model=replace(message.model, weights=sent.model.weights + message.model.weights))
 
+    def _calibrated(self, state: ServerState, clients: list[ClientRecord], exchange: Exchange) -> ServerState:
+        """`state` with statistics of batch norm that `clients` measure, each for the model that it gets next.
+
+        These models are sent anyway, but for those of the last round.
+        """
+        if not self.algorithm.calibration:
+            return state
+        view, budgets = self.view(state), self.experiment.model.budgets
+        given = {record.client: self.algorithm.allocate(view, budgets[record.client]) for record in clients}
+        model, down, up = self.calibrated(state.model, state.round, given)
+        exchange.uplink_bytes += up
+        exchange.downlink_bytes += down * (state.round == self.experiment.training.rounds)
+        return replace(state, model=model)
+
+    def calibrated(self, model: FlatModel, number: int, given: dict[int, Bits]) -> tuple[FlatModel, int, int]:
+        """`model` with statistics that clients measure of it at the bit-widths `given`; bytes sent to and by them.
+
+        A client counts by its images and bits. The model stays as it is where nobody can measure any.
+        """
+        sizes, held = self.layout.sizes, {client: len(self.setup.partition.client(client)) for client in given}
+        weights = {k: float(held[k] * (np.dot(bits, sizes) if bits else 1)) for k, bits in given.items()}
+        tasks = [
+            CalibrateTask(number, k, self.encoded(model, bits, number, k), min(self.algorithm.calibration, held[k]))
+            for k, bits in given.items()
+            if held[k] > 1
+        ]
+        if not tasks or not calibration.norms(self.model):
+            return model, 0, 0
+        outcomes = {task.client: outcome for task, outcome in self.executor.run(tasks)}
+        measured = {k: outcomes[k] for k in sorted(outcomes) if _is_sound(outcomes[k])}
+        down, up = (sum(map(len, [task.model for task in tasks])), sum(m.nbytes for m in measured.values()))
+        if measured:
+            self.layout.load(model, self.model)
+            calibration.load(calibration.pool([weights[k] for k in measured], [*measured.values()]), self.model)
+            model = self.layout.flatten(self.model)
+        return model, down, up
+
     def evaluate(self, model: FlatModel, number: int, bits: Bits = None) -> tuple[float, float]:
         """Accuracy (0 .. 1) and mean loss of `model` on the evaluation images.
 
@@ -223,12 +263,23 @@ class Federation:
         correct, losses = zip(*(outcomes[task.start] for task in tasks), strict=True)
         return sum(correct) / size, sum(losses) / size
 
-    def _device_accuracy(self, state: ServerState) -> float | None:
+    def _device_accuracy(self, state: ServerState, clients: list[ClientRecord]) -> float | None:
         budgets, training, view = self.experiment.model.budgets, self.experiment.training, self.view(state)
         if not training.evaluate_quantized:
             return None
         if state.round <= training.rounds - training.evaluate_quantized:
             return math.nan
         allocated = {b: self.algorithm.allocate(view, b) for b in set(budgets)}
-        accuracy = {bits: self.evaluate(state.model, state.round, bits)[0] for bits in set(allocated.values())}
-        return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)
+        accuracy = {}
+        for budget, bits in sorted(allocated.items()):
+            model = state.model
+            if self.algorithm.calibration:  # by clients that can hold it
+                able = [record.client for record in clients if budgets[record.client] >= budget]
+                model, *_ = self.calibrated(model, state.round, dict.fromkeys(able, bits))
+            accuracy[budget] = self.evaluate(model, state.round, bits)[0]
+        return sum(accuracy[budget] for budget in budgets) / len(budgets)
+
+
+def _is_sound(moments: Tensor | Failure) -> bool:
+    """Whether a client has measured finite means and variances that are not negative."""
+    return not isinstance(moments, Failure) and bool(moments.isfinite().all() and (moments[1] >= 0).all())

@@ -1,4 +1,4 @@
-"""The two tasks into which the work of a run is divided: descriptions, whoever carries them out."""
+"""The tasks into which the work of a run is divided: descriptions, whoever carries them out."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +31,19 @@ class EvaluateTask:
     cost: int = 0
 
 
-Task = TrainTask | EvaluateTask
+@dataclass(frozen=True)
+class CalibrateTask:
+    """Measure statistics of batch norm on some images of one client; the result is what `calibration.measure` says."""
+
+    round: int
+    client: int
+    model: bytes
+    """Encoded for this client."""
+    cost: int
+    """Images that it measures on."""
+
+
+Task = TrainTask | EvaluateTask | CalibrateTask
 
 
 class TaskFailed(Exception):

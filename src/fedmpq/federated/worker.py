@@ -11,11 +11,12 @@ from torch import Tensor
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.batches import Batches, normalize
 from fedmpq.errors import UserError
+from fedmpq.federated import calibration
 from fedmpq.federated.client import LocalTraining
 from fedmpq.federated.layout import FlatModel
 from fedmpq.federated.messages import Kind, Message, decode, encode
 from fedmpq.federated.setup import Setup
-from fedmpq.federated.tasks import EVALUATION_CHUNK, EvaluateTask, Task, TaskFailed, TrainTask
+from fedmpq.federated.tasks import EVALUATION_CHUNK, CalibrateTask, EvaluateTask, Task, TaskFailed, TrainTask
 from fedmpq.federated.trainer import trainer
 from fedmpq.seeding import forked_rng
 
@@ -37,9 +38,10 @@ class Worker:
             torch.tensor(values, device=setup.device) for values in (setup.dataset.mean, setup.dataset.std)
         )
 
-    def run(self, task: Task) -> bytes | tuple[int, float]:
-        """The result of `task`; see `train` and `evaluate`."""
-        return self.train(task) if isinstance(task, TrainTask) else self.evaluate(task)
+    def run(self, task: Task) -> bytes | tuple[int, float] | Tensor:
+        """The result of `task`; see `train`, `evaluate` and `calibrate`."""
+        does = {TrainTask: self.train, EvaluateTask: self.evaluate, CalibrateTask: self.calibrate}
+        return does[type(task)](task)
 
     def train(self, task: TrainTask) -> bytes:
         """Train the client of `task` and encode its answer.
@@ -117,6 +119,15 @@ class Worker:
             logits = torch.cat([self.model(batch).float() for batch in batches])
             loss = F.cross_entropy(logits, labels, reduction="sum")
         return int((logits.argmax(1) == labels).sum()), float(loss)
+
+    def calibrate(self, task: CalibrateTask) -> Tensor:
+        """Mean and variance (2, C) of what enters batch norm; activations are quantized if the weights are."""
+        message, setup = self._load(task.model, task.round, task.client), self.setup
+        if self.activations:
+            self.activations.enabled = message.bits is not None
+        parts = calibration.chosen(setup.partition, task.client, task.cost, setup.seed, task.round)
+        images = (self._images("train", part)[0] for part in parts)
+        return calibration.measure(self.model, (normalize(batch, self.mean, self.std) for batch in images))
 
     def _evaluated(self, task: EvaluateTask) -> tuple[str, NDArray[np.int64]]:
         part, indices = self.setup.evaluation_images

@@ -29,6 +29,8 @@ class Algorithm:
     """The type of `settings`."""
     quantizes_activations = True
     """Whether clients train with activations of `activation_bits`."""
+    calibration = 0
+    """Images on which each client measures statistics of batch norm for the new global model; 0: averages serve."""
     sends_updates = False
     """Whether clients send the change of their weights instead of the weights."""
 
