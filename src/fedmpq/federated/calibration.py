@@ -17,6 +17,9 @@ from fedmpq.data.partition import Partition
 from fedmpq.seeding import numpy_generator
 
 BATCH = 32
+FLOAT = np.dtype("<f4")
+LARGEST = 2.0**60
+"""No mean or variance is beyond it, so that the squares of means stay finite."""
 
 
 def norms(model: nn.Module) -> list[_BatchNorm]:
@@ -31,10 +34,10 @@ def chosen(partition: Partition, client: int, count: int, *key: int | str) -> li
 
 
 @torch.no_grad()
-def measure(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+def measure(model: nn.Module, batches: Iterable[Tensor]) -> bytes:
     """Mean and variance (2, C) of what enters the channels of all layers of batch norm, over `batches` of images.
 
-    All else, ranges of activations too, stays as in evaluation.
+    They are float32, little-endian. All else, ranges of activations too, stays as in evaluation.
     """
     layers = norms(model.eval())
     momenta = [layer.momentum for layer in layers]
@@ -48,7 +51,16 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
         layer.momentum = momentum
         layer.eval()
     parts = ([layer.running_mean for layer in layers], [layer.running_var for layer in layers])
-    return torch.stack([torch.cat(part) for part in parts]).cpu()
+    return torch.stack([torch.cat(part) for part in parts]).cpu().numpy().astype(FLOAT).tobytes()
+
+
+def read(data: bytes, model: nn.Module) -> Tensor | None:
+    """The mean and variance (2, C) that a client says it has measured of `model`; None: that cannot be."""
+    count = sum(layer.num_features for layer in norms(model))
+    if len(data) != 2 * count * FLOAT.itemsize:
+        return None
+    moments = torch.from_numpy(np.frombuffer(data, FLOAT).astype(np.float32).reshape(2, count))
+    return moments if (moments.abs() <= LARGEST).all() and (moments[1] >= 0).all() else None
 
 
 def pool(weights: Sequence[float], moments: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedmpq.errors import UserError
 from fedmpq.federated import calibration
@@ -239,9 +238,9 @@ class Federation:
         ]
         if not tasks or not calibration.norms(self.model):
             return model, 0, 0
-        outcomes = {task.client: outcome for task, outcome in self.executor.run(tasks)}
-        measured = {k: outcomes[k] for k in sorted(outcomes) if _is_sound(outcomes[k])}
-        down, up = (sum(map(len, [task.model for task in tasks])), sum(m.nbytes for m in measured.values()))
+        came = {task.client: came for task, came in self.executor.run(tasks) if not isinstance(came, Failure)}
+        down, up = sum(len(task.model) for task in tasks), sum(map(len, came.values()))
+        measured = {k: moments for k in sorted(came) if (moments := calibration.read(came[k], self.model)) is not None}
         if measured:
             self.layout.load(model, self.model)
             calibration.load(calibration.pool([weights[k] for k in measured], [*measured.values()]), self.model)
@@ -278,8 +277,3 @@ class Federation:
                 model, *_ = self.calibrated(model, state.round, dict.fromkeys(able, bits))
             accuracy[budget] = self.evaluate(model, state.round, bits)[0]
         return sum(accuracy[budget] for budget in budgets) / len(budgets)
-
-
-def _is_sound(moments: Tensor | Failure) -> bool:
-    """Whether a client has measured finite means and variances that are not negative."""
-    return not isinstance(moments, Failure) and bool(moments.isfinite().all() and (moments[1] >= 0).all())

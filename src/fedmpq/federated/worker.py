@@ -38,7 +38,7 @@ class Worker:
             torch.tensor(values, device=setup.device) for values in (setup.dataset.mean, setup.dataset.std)
         )
 
-    def run(self, task: Task) -> bytes | tuple[int, float] | Tensor:
+    def run(self, task: Task) -> bytes | tuple[int, float]:
         """The result of `task`; see `train`, `evaluate` and `calibrate`."""
         does = {TrainTask: self.train, EvaluateTask: self.evaluate, CalibrateTask: self.calibrate}
         return does[type(task)](task)
@@ -120,8 +120,8 @@ class Worker:
             loss = F.cross_entropy(logits, labels, reduction="sum")
         return int((logits.argmax(1) == labels).sum()), float(loss)
 
-    def calibrate(self, task: CalibrateTask) -> Tensor:
-        """Mean and variance (2, C) of what enters batch norm; activations are quantized if the weights are."""
+    def calibrate(self, task: CalibrateTask) -> bytes:
+        """What `calibration.measure` says; activations are quantized if the weights are."""
         message, setup = self._load(task.model, task.round, task.client), self.setup
         if self.activations:
             self.activations.enabled = message.bits is not None
