@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--client", type=int, help="the client, from 0, whose budget it is")
     parser.add_argument("--seed", type=int, help="default: the first one of the experiment")
     parser.add_argument(
-        "--calibrate", type=_count, metavar="N", help="measure statistics of batch norm on N images of each client"
+        "--calibrate",
+        type=_count,
+        metavar="N",
+        help="clients measure statistics of batch norm on N images each (default: as in training)",
     )
     parser.add_argument("--format", choices=["onnx", "packed"], help="default: both")
     source = parser.add_mutually_exclusive_group()
@@ -58,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 2")
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 0")
     return int(text)
 
 

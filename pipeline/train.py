@@ -31,6 +31,13 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path("results", cell.name, cell.algorithm, f"alpha-{cell.alpha_label}")
     out = options.out or command.ROOT / folder
     refuse_strangers(out)
+    if options.confirm:
+        from fedmpq.engine.confirm import confirm
+
+        with exclusive(cell.lock_file(out), f"{out}"):
+            confirm(cell, parameters.execution, out, options.confirm)
+        print(f"{title(cell)}: the first rounds come out the same ({options.confirm}); {out} is confirmed")
+        return
     held = [] if options.overwrite else seeds_held(cell, out)
     if held == cell.experiment.partition.seeds:
         print(f"{title(cell)}: done already, the results are in {out}; --overwrite trains it again")
@@ -53,8 +60,21 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter of the section"
     )
     parser.add_argument("--out", type=Path, help="folder of the results (default: under results/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    whose.add_argument(
+        "--confirm",
+        type=_rounds,
+        metavar="N",
+        help="results of earlier code stay valid if the first N rounds come out the same to the last digit",
+    )
     return parser
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 1")
+    return int(text)
 
 
 def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) -> None:
@@ -92,7 +112,10 @@ def seeds_held(cell: "Cell", out: Path) -> list[int]:
         keys = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
         changes = ", ".join(f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in keys)
         difference = changes or "the code, the partition or the arithmetic"
-        raise UserError(f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite")
+        instead = "" if changes else ", or, if the code should give the same, --confirm 2"
+        raise UserError(
+            f"{out} holds results of other parameters ({difference}); name another --out, or --overwrite{instead}"
+        )
     return held if all(there) else []
 
 

@@ -73,7 +73,7 @@ def test_a_run_comes_back(folder):
     assert run["final_accuracy"]["seed-0"] == 0.375
     assert run["partition"]["seed-0"] == "0"
     assert run["parameters"]["model.activation_bits"] is None
-    assert run == json.loads((folder / "run.json").read_text())
+    assert run == json.loads((folder / "run.json").read_text()) | {"confirmed": None}
 
 
 def test_dvc_shows_few_numbers_on_a_line(folder):

@@ -76,7 +76,7 @@ def test_one_format_alone(trained, tmp_path, only, name):
 def test_statistics_that_clients_have_measured_are_part_of_the_files(trained, exported, tmp_path):
     folder, before = exported
     about = write.export(trained.cell, 0, trained.model_file, 3, None, tmp_path / "out", images=8)
-    assert (before["calibration_images"], about["calibration_images"]) == (None, 8)
+    assert (before["calibration_images"], about["calibration_images"]) == (0, 8)
     assert about["layers"] == before["layers"]
     models = [load(place / "model.fmpq", NETWORK).network.state_dict() for place in (folder, tmp_path / "out")]
     differ = {key for key, value in models[0].items() if not value.equal(models[1][key])}

@@ -15,7 +15,10 @@ CELL = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5"]
         ([*CELL[:2], "--algorithm", "none", *CELL[4:], "--client", "0"], "error: unknown algorithm 'none'; allowed: "),
         (CELL, "one of the arguments --budget --client is required"),
         ([*CELL, "--client", "0", "--budget", "4"], "not allowed with argument --client"),
-        ([*CELL, "--client", "0", "--calibrate", "1"], "--calibrate: 1 is not allowed; allowed: whole numbers from 2"),
+        (
+            [*CELL, "--client", "0", "--calibrate", "-1"],
+            "--calibrate: -1 is not allowed; allowed: whole numbers from 0",
+        ),
         ([*CELL, "--client", "0", "--checkpoint", "model.pt", "--register"], "not allowed with argument --checkpoint"),
     ],
 )

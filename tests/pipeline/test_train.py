@@ -88,7 +88,9 @@ def test_with_a_file_lost_it_is_not(cell, tmp_path, lost):
 )
 def test_results_of_other_parameters_are_kept(cell, tmp_path, changes, difference):
     write(tmp_path, "other", **changes)
-    with pytest.raises(UserError, match=rf"\({difference}\); name another --out, or --overwrite$"):
+    with pytest.raises(
+        UserError, match=rf"\({difference}\); name another --out, or --overwrite(, or, if the code .* --confirm 2)?$"
+    ):
         seeds_held(cell, tmp_path)
 
 

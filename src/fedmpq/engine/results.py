@@ -90,6 +90,8 @@ class Run(BaseModel):
     partition: dict[str, str]
     """Digest of the partition of `seed-<seed>`."""
     fingerprint: str
+    confirmed: dict[str, Any] | None = None
+    """The `commit` of other code that has repeated so many `rounds` since, if any has; the fingerprint is of that."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Run":

@@ -64,8 +64,7 @@ def export(
         budget: of the device, average bits a weight, 1 .. 8.
         only: `onnx`: model.onnx alone; `packed`: model.fmpq alone; None: both.
         folder: gets them, and model.json.
-        images: that each client who can hold the model measures statistics of batch norm on (see `calibrate`); None:
-            they stay as they were sent.
+        images: on which clients measure statistics of batch norm (see `calibrate`); 0: they stay; None: as in training.
 
     Returns:
         What model.json holds: the device's layers and bits; bytes of the files; accuracy (0 .. 1) on the test set and
@@ -78,6 +77,7 @@ def export(
     state, server = read_state(setup, model), Federation(setup, executor=None)
     bits, card = setup.algorithm.allocate(server.view(state), budget), Card.of(setup, state.round)
     float32, message = (server.encoded(state.model, widths, state.round, 0) for widths in (None, bits))
+    images = setup.algorithm.calibration if images is None else images
     if images:
         calibrate(device := Device(card, message), setup, budget, images)
         measured = FlatModel(state.model.weights, server.layout.flatten(device.network).remainder)
