@@ -73,6 +73,14 @@ def test_another_number_is_named_and_nothing_changes(trained, results, name, lin
     assert contents(results) == before
 
 
+def test_a_parameter_that_has_come_since_is_added(trained, results):
+    run = json.loads((results / "run.json").read_text())
+    del run["parameters"]["training.averaging"]
+    (results / "run.json").write_text(json.dumps(run))
+    confirm(cell(trained), HERE, results, 1)
+    assert read_run(results)["parameters"] == cell(trained).flat_parameters
+
+
 def test_other_parameters_or_partitions_cannot_be_confirmed(trained, results):
     with pytest.raises(UserError, match="other parameters or partitions"):
         confirm(cell(trained, lr=0.06), HERE, results, 1)

@@ -45,7 +45,7 @@ class FedMPQSettings(QuantizedSettings):
 class FedMPQPlusSettings(FedMPQSettings):
     """FedMPQ+: besides, batch norm is calibrated."""
 
-    calibration: Annotated[int, Field(ge=0)] = 128
+    calibration: Annotated[int, Field(ge=0)] = 0
     """Images on which each client measures statistics of batch norm for the new global model; 0: none."""
 
 

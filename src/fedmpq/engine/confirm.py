@@ -17,16 +17,15 @@ from fedmpq.files import write_json
 def confirm(cell: Cell, execution: Execution, folder: Path, rounds: int) -> None:
     """Train the first `rounds` rounds of each seed in `folder` again; if nothing differs, the results become `cell`'s.
 
-    run.json then says by which commit they were confirmed, beside the one that they are of. What happens in later
-    rounds alone is not looked at.
+    run.json then says by which commit they were confirmed, beside the one that they are of, and names parameters that
+    have been added since. What happens in later rounds alone is not looked at.
 
     Raises:
         UserError: they are of other parameters or partitions, or a number differs.
     """
     found = read_run(folder)
-    seeds, parameters = found["seeds"], found["parameters"]
-    partition = {f"seed-{seed}": cell.partition_hash(seed) for seed in seeds}
-    if parameters != cell.flat_parameters or found["partition"] != partition:
+    seeds, partition = found["seeds"], {f"seed-{seed}": cell.partition_hash(seed) for seed in found["seeds"]}
+    if cell.flat_parameters | found["parameters"] != cell.flat_parameters or found["partition"] != partition:
         raise UserError(f"{folder} holds results of other parameters or partitions, which cannot be confirmed")
     tables = {name: read_table(folder / name, columns) for name, columns in TABLES.items()}
     for seed in seeds:
@@ -36,7 +35,8 @@ def confirm(cell: Cell, execution: Execution, folder: Path, rounds: int) -> None
             if _text(first) != _text(again[name]):
                 raise UserError(f"{folder}: this code finds another {name} for seed {seed}; --overwrite trains anew")
     confirmed = {"commit": git_commit(cell.root), "rounds": rounds}
-    write_json(folder / "run.json", found | {"fingerprint": cell.fingerprint_of(seeds), "confirmed": confirmed})
+    present = {"parameters": cell.flat_parameters, "fingerprint": cell.fingerprint_of(seeds), "confirmed": confirmed}
+    write_json(folder / "run.json", found | present)
 
 
 def _first_rounds(cell: Cell, seed: int, execution: Execution, rounds: int) -> dict[str, pd.DataFrame]:
