@@ -120,6 +120,7 @@ def test_ablation_says_what_variants_are_made_of(page, block):
         "weights",
         "full-range",
         "0.1",
+        "0",
     ]
     assert row(block, "0.5 | balanced-updates")[-1] == "-5.0 ± 5.0"
 

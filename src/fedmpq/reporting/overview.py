@@ -31,6 +31,7 @@ DRAWN = ("fp32", "fpq8", "aqfl", "fedmpq", "fedmpq_plus")
 COMPARED = ("fpq8", "fedmpq", "fedmpq_plus")
 COLUMNS = ["alpha", "algorithm", "seeds", "accuracy (%)", "on devices (%)", "bits"]
 VARIED = {"of": "rule", "aggregation": "average of", "uplink": "sent", "model.quantizer": "levels", "lambda": "lambda"}
+VARIED |= {"calibration": "calibration images"}
 """What the variants of an ablation differ in, and its headings."""
 FIGURES = [
     ("1, 2", "images of each label on each client, at alpha 0.1, 0.5, 5", "partitions"),
@@ -148,7 +149,8 @@ def ablation_table(results: Results | None) -> pd.DataFrame:
         return pd.DataFrame()
     made = pd.DataFrame([run["parameters"] for run in results.runs]).reindex(columns=["alpha", "algorithm", *VARIED])
     named = {key: made[key].map(shown) for key in ("algorithm", "of")}
-    made = made.assign(alpha=made["alpha"].map("{:g}".format), **named).rename(columns=VARIED)
+    named |= {key: made[key].map("{:g}".format, na_action="ignore") for key in ("alpha", "calibration")}
+    made = made.assign(**named).rename(columns=VARIED)
     rows = _rows(results, results.algorithms, [*COLUMNS, "vs FPQ8"]).merge(made, on=["alpha", "algorithm"])
     return rows.astype(object).fillna("-").astype(str)
 
