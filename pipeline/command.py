@@ -36,6 +36,17 @@ def experiment_option(script: str, description: str | None, arguments: list[str]
     return parser.parse_args(arguments).experiment
 
 
+def count(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from {least}")
+        return int(text)
+
+    return parse
+
+
 def entry(main: Callable[..., None]) -> Callable[..., None]:
     """Turn a UserError of `main` into one line on stderr and exit status 1; let SIGTERM end it as Ctrl-C does."""
 

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="default: the first one of the experiment")
     parser.add_argument(
         "--calibrate",
-        type=_count,
+        type=command.count(0),
         metavar="N",
         help="clients measure statistics of batch norm on N images each (default: as in training)",
     )
@@ -58,12 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="model.pt (default: that of the run in MLflow)")
     source.add_argument("--register", action="store_true", help="give the run's model a version in MLflow's registry")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 0")
-    return int(text)
 
 
 def _budget(budgets: list[float], options: argparse.Namespace) -> float:

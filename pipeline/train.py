@@ -64,17 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     whose.add_argument("--overwrite", action="store_true", help="replace results that are there")
     whose.add_argument(
         "--confirm",
-        type=_rounds,
+        type=command.count(1),
         metavar="N",
         help="results of earlier code stay valid if the first N rounds come out the same to the last digit",
     )
     return parser
-
-
-def _rounds(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 1")
-    return int(text)
 
 
 def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 
 import pytest
 
@@ -54,3 +55,10 @@ thread.join()
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (answer.stdout, answer.stderr) == ("done\n", "")
+
+
+@pytest.mark.parametrize(("least", "text"), [(1, "0"), (0, "-1"), (1, "1.5"), (1, "two"), (1, "")])
+def test_a_count_that_is_none_is_refused(least, text):
+    with pytest.raises(ArgumentTypeError, match=f"^{text} is not allowed; allowed: whole numbers from {least}$"):
+        command.count(least)(text)
+    assert command.count(least)(str(least)) == least
