@@ -45,6 +45,15 @@ def test_classes_per_client(project, check, few, many, verdict):
     assert "another data set than the paper's (digits)" in entry["found"]
 
 
+def test_classes_per_client_are_those_of_ten(project, check):
+    project.cell("fp32", 0.1, [0.5])
+    for alpha in (0.1, 5):
+        project.partition(alpha, np.ones((10, 20), int))
+    entry = check(project, "classes_per_client")
+    assert entry["verdict"] == "not run"
+    assert "here are 20 classes" in entry["found"]
+
+
 @pytest.mark.parametrize("layer", ["conv1", "fc"])
 def test_first_and_last_layer(project, check, layer):
     folder = project.cell("fedmpq", 0.1, [0.5, 0.5])
