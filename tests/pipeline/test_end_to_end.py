@@ -223,8 +223,9 @@ def test_a_training_by_hand_is_of_what_it_records(clone, first):
 def test_only_what_depends_on_a_change_runs_again(clone, first):
     aqfl, fedmpq = clone.results("aqfl"), clone.results("fedmpq")
     clone.configure(set_lambda(5.0))
-    ran, _, _ = clone.repro()
-    assert ran == {"check", "inputs@digits", "train@digits-fedmpq-0.5", *REPORTS}
+    ran, _, _ = clone.repro(*sorted(CELLS))
+    assert ran == {"inputs@digits", "train@digits-fedmpq-0.5"}
+    assert clone.stale() == {"check", *REPORTS}
     assert clone.results("aqfl") == aqfl
     assert clone.results("fedmpq") != fedmpq
     clone.configure(set_lambda(0.1))
@@ -279,8 +280,8 @@ def test_results_in_git_are_not_trained_again(clone, first):
     clone.git("commit", "--quiet", "--message", "results")
     clone.git("clone", "--quiet", ".", "../second")
     second = Clone(clone.folder.parent / "second")
-    ran, cached, _ = second.repro()
-    assert ran - {"check"} == {"inputs@digits", "prepare@digits", "partition@digits", *REPORTS}
+    ran, cached, _ = second.repro(*sorted(CELLS))
+    assert ran == {"inputs@digits", "prepare@digits", "partition@digits"}
     assert cached == set()
     assert second.results("fedmpq") == clone.results("fedmpq")
     assert second.digests("data/") == clone.digests("data/")
