@@ -30,8 +30,14 @@ LOCAL = ("digits",)  # everyone makes their own; its report is not in git
 DRAWN = ("fp32", "fpq8", "aqfl", "fedmpq", "fedmpq_plus")
 COMPARED = ("fpq8", "fedmpq", "fedmpq_plus")
 COLUMNS = ["alpha", "algorithm", "seeds", "accuracy (%)", "on devices (%)", "bits"]
-VARIED = {"of": "rule", "aggregation": "average of", "uplink": "sent", "model.quantizer": "levels", "lambda": "lambda"}
-VARIED |= {"calibration": "calibration images"}
+VARIED = {
+    "of": "rule",
+    "aggregation": "average of",
+    "uplink": "sent",
+    "model.quantizer": "levels",
+    "lambda": "lambda",
+    "calibration": "calibration images",
+}
 """What the variants of an ablation differ in, and its headings."""
 FIGURES = [
     ("1, 2", "images of each label on each client, at alpha 0.1, 0.5, 5", "partitions"),
