@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -76,7 +78,7 @@ def test_images_are_drawn_by_seed_and_round(setup):
 def test_ranges_of_activations_stay_as_they_are(setup):
     worker, server = Worker(setup), Federation(setup, None)
     model = server.encoded(server.initial.model, (4,) * len(server.layout.sizes), 1, 1)
-    worker.calibrate(CalibrateTask(1, 1, model, 16))
+    worker.calibrate(CalibrateTask(1, 1, model, True, 16))
     sent = decode(model, server.layout, Kind.DOWNLINK, 1, 1, setup.coder).model
     left = worker.layout.flatten(worker.model)
     names = [key for key, shape in server.layout.remainder.items() for _ in range(shape.numel())]
@@ -104,6 +106,21 @@ def test_each_client_measures_the_model_that_it_gets_next_and_the_global_model_h
     ]
     expected = calibration.pool([float(weight) for weight in weights], moments)
     torch.testing.assert_close(torch.stack([norm.running_mean, norm.running_var]), expected)
+
+
+def test_activations_are_quantized_for_devices_and_not_for_the_global_model(data):
+    changes = {"network": "resnet8", "activation_bits": 4, "evaluate_quantized": 1, "rounds": 1}
+    setup = tiny.setup(data, "fedmpq_plus", budgets=(2, 4, 8), **changes)
+    executor = Changed(setup, lambda task, outcome: outcome)
+    list(Federation(setup, executor).rounds())
+    assert [(task.client, task.quantized_activations) for task in executor.seen] == [
+        *((client, False) for client in (0, 1, 2)),
+        (2, True),  # for a device of 8 bits, 4 and 2: by those that can hold its model
+        *((client, True) for client in (1, 2)),
+        *((client, True) for client in (0, 1, 2)),
+    ]
+    worker, task = executor.worker, executor.seen[-1]
+    assert worker.calibrate(task) != worker.calibrate(replace(task, quantized_activations=False))
 
 
 @pytest.mark.parametrize(

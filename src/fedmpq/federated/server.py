@@ -213,26 +213,31 @@ class Federation:
     def _calibrated(self, state: ServerState, clients: list[ClientRecord], exchange: Exchange) -> ServerState:
         """`state` with statistics of batch norm that `clients` measure, each for the model that it gets next.
 
-        These models are sent anyway, but for those of the last round.
+        These models are sent anyway, but for those of the last round. Activations are in full precision, as in the
+        global model: a forward pass keeps none of them, so that small devices can, too.
         """
         if not self.algorithm.calibration:
             return state
         view, budgets = self.view(state), self.experiment.model.budgets
         given = {record.client: self.algorithm.allocate(view, budgets[record.client]) for record in clients}
-        model, down, up = self.calibrated(state.model, state.round, given)
+        model, down, up = self.calibrated(state.model, state.round, given, quantized_activations=False)
         exchange.uplink_bytes += up
         exchange.downlink_bytes += down * (state.round == self.experiment.training.rounds)
         return replace(state, model=model)
 
-    def calibrated(self, model: FlatModel, number: int, given: dict[int, Bits]) -> tuple[FlatModel, int, int]:
+    def calibrated(
+        self, model: FlatModel, number: int, given: dict[int, Bits], quantized_activations: bool
+    ) -> tuple[FlatModel, int, int]:
         """`model` with statistics that clients measure of it at the bit-widths `given`; bytes sent to and by them.
 
-        A client counts by its images and bits. The model stays as it is where nobody can measure any.
+        A client counts by its images and bits. The model stays as it is where nobody can measure any. Activations are
+        to be those of the model that gets the statistics: a device's are quantized, the global model's are not.
         """
-        sizes, held = self.layout.sizes, {client: len(self.setup.partition.client(client)) for client in given}
+        sizes, images = self.layout.sizes, self.algorithm.calibration
+        held = {client: len(self.setup.partition.client(client)) for client in given}
         weights = {k: float(held[k] * (np.dot(bits, sizes) if bits else 1)) for k, bits in given.items()}
         tasks = [
-            CalibrateTask(number, k, self.encoded(model, bits, number, k), min(self.algorithm.calibration, held[k]))
+            CalibrateTask(number, k, self.encoded(model, bits, number, k), quantized_activations, min(images, held[k]))
             for k, bits in given.items()
             if held[k] > 1
         ]
@@ -268,12 +273,12 @@ class Federation:
             return None
         if state.round <= training.rounds - training.evaluate_quantized:
             return math.nan
-        allocated = {b: self.algorithm.allocate(view, b) for b in set(budgets)}
+        allocated = {b: self.algorithm.allocate(view, b) for b in sorted(set(budgets), reverse=True)}
         accuracy = {}
-        for budget, bits in sorted(allocated.items()):
+        for bits, budget in {bits: b for b, bits in allocated.items()}.items():  # the smallest that has these bits
             model = state.model
             if self.algorithm.calibration:  # by clients that can hold it
                 able = [record.client for record in clients if budgets[record.client] >= budget]
-                model, *_ = self.calibrated(model, state.round, dict.fromkeys(able, bits))
-            accuracy[budget] = self.evaluate(model, state.round, bits)[0]
-        return sum(accuracy[budget] for budget in budgets) / len(budgets)
+                model, *_ = self.calibrated(model, state.round, dict.fromkeys(able, bits), quantized_activations=True)
+            accuracy[bits] = self.evaluate(model, state.round, bits)[0]
+        return sum(accuracy[allocated[budget]] for budget in budgets) / len(budgets)

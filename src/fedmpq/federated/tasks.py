@@ -39,6 +39,7 @@ class CalibrateTask:
     client: int
     model: bytes
     """Encoded for this client."""
+    quantized_activations: bool
     cost: int
     """Images that it measures on."""
 

@@ -121,10 +121,11 @@ class Worker:
         return int((logits.argmax(1) == labels).sum()), float(loss)
 
     def calibrate(self, task: CalibrateTask) -> bytes:
-        """What `calibration.measure` says; activations are quantized if the weights are."""
-        message, setup = self._load(task.model, task.round, task.client), self.setup
+        """What `calibration.measure` says."""
+        self._load(task.model, task.round, task.client)
+        setup = self.setup
         if self.activations:
-            self.activations.enabled = message.bits is not None
+            self.activations.enabled = task.quantized_activations
         parts = calibration.chosen(setup.partition, task.client, task.cost, setup.seed, task.round)
         images = (self._images("train", part)[0] for part in parts)
         return calibration.measure(self.model, (normalize(batch, self.mean, self.std) for batch in images))
