@@ -3,6 +3,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from joblib import cpu_count
 
 # The tensors here are small: threads would only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,11 @@ importlib.import_module("pipeline")
 # A busy machine makes single examples slow; that is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a quarter of the time a test waits for what it has started."""
+    return cpu_count() + 1
 
 
 @pytest.fixture(scope="session")

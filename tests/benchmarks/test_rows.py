@@ -12,7 +12,7 @@ def test_start_memory_and_growth_are_measured(monkeypatch):
     monkeypatch.setattr(rounds, "train", lambda cell: start([sys.executable, "-c", TRAINING], cell.root))
     begin, memory, *growth = bench.measure(["start", "memory", "growth"], QUICK)
     assert [row["name"] for row in growth] == ["growth-time", "growth-memory", "growth-rounds"]
-    assert begin["reference"]["median"] > 0.5  # seconds: the libraries' import
+    assert begin["reference"]["median"] > 0  # seconds: the libraries' import
     assert min(memory["measured"]["lowest"], memory["reference"]["lowest"]) > 1  # MiB, of Python alone
     assert growth[0]["growth"]["clients"] == QUICK.crowds
     assert min(growth[0]["growth"]["MiB"]) > 1

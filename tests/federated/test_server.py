@@ -209,3 +209,12 @@ def test_device_accuracy_is_the_mean_over_the_clients(data):
     assert record.device_accuracy == pytest.approx((ones + 2 * eights) / 3)
     *_, record = federation(data, "aqfl").rounds()
     assert record.device_accuracy is None
+
+
+def test_devices_of_the_same_bits_are_evaluated_once(data, monkeypatch):
+    run = federation(data, "fpq8", budgets=(2, 4, 8), evaluate_quantized=1)
+    evaluate, evaluated = run.evaluate, []
+    monkeypatch.setattr(run, "evaluate", lambda *model: evaluated.append(model[2:]) or evaluate(*model))
+    *_, record = run.rounds()
+    assert evaluated == [(), (), ((8, 8),)]  # the global model of either round, and all devices
+    assert record.device_accuracy == evaluate(record.state.model, 2, (8, 8))[0]

@@ -119,18 +119,17 @@ def first(clone):
 
 
 @contextmanager
-def changed(path):
-    """One more line in a file, which need not be there, inside the block."""
-    content = path.read_bytes() if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((content or b"") + b"# changed\n")
+def changed(*paths):
+    """One more line in each of the files, which need not be there, inside the block."""
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    for path, content in before.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((content or b"") + b"# changed\n")
     try:
         yield
     finally:
-        if content is None:
-            path.unlink()
-        else:
-            path.write_bytes(content)
+        for path, content in before.items():
+            path.unlink() if content is None else path.write_bytes(content)
 
 
 def set_lambda(value):
@@ -184,17 +183,16 @@ def test_a_second_time_there_is_nothing_to_do(clone, first):
 
 
 @pytest.mark.parametrize(
-    ("file", "stale"),
+    ("files", "stale"),
     [
-        ("src/fedmpq/reporting/summary.py", {"report@digits"}),
-        ("src/fedmpq/tracking/run.py", set()),
-        ("src/fedmpq/engine/pool.py", set()),
-        ("src/fedmpq/quantization/codes.py", {"inputs@digits"}),
-        ("data/raw/mine/train/a.txt", {"inputs@digits"}),
+        (["src/fedmpq/reporting/summary.py"], {"report@digits"}),
+        (["src/fedmpq/tracking/run.py", "src/fedmpq/engine/pool.py"], set()),
+        (["src/fedmpq/quantization/codes.py"], {"inputs@digits"}),
+        (["data/raw/mine/train/a.txt"], {"inputs@digits"}),
     ],
 )
-def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, file, stale):
-    with changed(clone.folder / file):
+def test_a_change_of_a_file_makes_stale_what_uses_it(clone, first, files, stale):
+    with changed(*(clone.folder / file for file in files)):
         assert clone.stale() == stale
 
 
@@ -235,16 +233,15 @@ def test_only_what_depends_on_a_change_runs_again(clone, first):
 
 
 @pytest.mark.parametrize(
-    ("file", "trained"),
+    ("files", "trained"),
     [
-        ("src/fedmpq/federated/algorithms/fedmpq.py", {"train@digits-fedmpq-0.5"}),
-        ("src/fedmpq/federated/algorithms/fp32.py", set()),
-        ("data/raw/mine/train/a.txt", set()),
+        (["src/fedmpq/federated/algorithms/fedmpq.py"], {"train@digits-fedmpq-0.5"}),
+        (["src/fedmpq/federated/algorithms/fp32.py", "data/raw/mine/train/a.txt"], set()),
     ],
 )
-def test_only_what_uses_a_file_is_made_anew(clone, first, file, trained):
+def test_only_what_uses_a_file_is_made_anew(clone, first, files, trained):
     before = clone.results("fedmpq")
-    with changed(clone.folder / file):
+    with changed(*(clone.folder / file for file in files)):
         ran, _, _ = clone.repro(*sorted(CELLS))
         assert ran == {"inputs@digits"} | trained
     assert clone.results("fedmpq") == before  # The change was a comment.
