@@ -129,7 +129,8 @@ def test_block_has_the_picture_first_and_the_rest_stays(block):
     assert block.startswith("# Title\n\n<!-- results -->\n![Accuracy over rounds, cifar10-small](docs/accuracy.png)\n")
     assert block.endswith("\n\n</details>\n<!-- /results -->\n\nrest\n")
     assert "at alpha 0.5: 10,000 training and 2,500 test images of cifar10 (10 classes, 32 pixels a side)" in block
-    assert row(block, "FedMPQ+ minus FPQ8")[1:] == ["+1.0 (1 seed) at 0.5", "not run", "not run"]
+    assert row(block, "FedMPQ+ minus FPQ8, points")[1:] == ["+1.0 (1 seed) at 0.5", "not run", "not run"]
+    assert row(block, "FedMPQ+ minus FPQ8, on devices, points")[1:] == ["not run"] * 3  # no device was evaluated
     assert row(block, "FedMPQ ends close to")[1] == "does not hold"
     assert row(block, "cifar10-small | 0.5 | FedMPQ+")[3:] == ["1", "61.0", "-", "5.00", "+1.0"]
     assert "| cifar10-ablation |" not in block

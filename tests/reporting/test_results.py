@@ -23,6 +23,17 @@ def test_curve_spans_the_seeds(project):
     assert curve.loc[10].tolist() == pytest.approx([0.5, 0.4, 0.6])
 
 
+def test_difference_on_devices_is_of_the_rounds_in_which_they_were_evaluated(project):
+    for algorithm, final in (("fpq8", 0.6), ("fedmpq", 0.5)):
+        path = project.cell(algorithm, 0.1, [final, final]) / "rounds.csv"
+        table = pd.read_csv(path)
+        devices = (table["test_accuracy"] - 0.1 * table["seed"]).where(table["round"] > 8)
+        table.assign(device_accuracy=devices).to_csv(path, index=False)
+    cells = load(project.root, project.parameters, "digits").cells
+    assert cells["fedmpq", 0.1].final(devices=True).tolist() == pytest.approx([50, 40])
+    assert cells["fedmpq", 0.1].minus(cells["fpq8", 0.1], devices=True).tolist() == pytest.approx([-10, -10])
+
+
 def test_last_bits_of_a_client_that_missed_the_last_round(project):
     folder = project.cell("fedmpq", 0.1, [0.5])
     table = pd.read_csv(folder / "bits.csv")

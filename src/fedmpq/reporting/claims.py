@@ -210,11 +210,13 @@ def _needed(results: Results, *algorithms: str, among: tuple[float, ...] = ()) -
     return alphas
 
 
-def compare(results: Results, first: str, second: str, *among: float) -> tuple[list[float], str, str, Row]:
+def compare(
+    results: Results, first: str, second: str, *among: float, devices: bool = False
+) -> tuple[list[float], str, str, Row]:
     """Points by which `first` ends above `second` at each alpha, in words, in short, and as numbers by alpha."""
     numbers = {}
     for alpha in _needed(results, first, second, among=among):
-        points = results.cells[first, alpha].minus(results.cells[second, alpha])
+        points = results.cells[first, alpha].minus(results.cells[second, alpha], devices)
         if len(points):
             numbers[f"alpha {alpha:g}"] = _gap(points)
     if not numbers:

@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
@@ -133,12 +134,13 @@ def claims_table(entries: dict[str, list[Row]]) -> pd.DataFrame:
 
 def claims_in_short(found: dict[str, Results], entries: dict[str, list[Row]]) -> pd.DataFrame:
     """The verdicts alone, and the points that FedMPQ+ gains."""
-    others = COMPARED[:-1]
+    gains = list(product(COMPARED[:-1], (False, True)))
     columns = {
-        f"[{name}](reports/{name}/report.md)": [_brief(e) for e in own] + [_gain(found[name], o) for o in others]
+        f"[{name}](reports/{name}/report.md)": [_brief(e) for e in own] + [_gain(found[name], *gain) for gain in gains]
         for name, own in entries.items()
     }
-    rows = _claims(entries) + [f"FedMPQ+ minus {shown(other)}, points" for other in others]
+    named = [f"FedMPQ+ minus {shown(other)}{', on devices' * devices}, points" for other, devices in gains]
+    rows = _claims(entries) + named
     return pd.DataFrame({"the paper's claim": rows} | columns)
 
 
@@ -216,9 +218,9 @@ def _claims(entries: dict[str, list[Row]]) -> list[str]:
     return [markup.plain(entry["claim"]) for entry in next(iter(entries.values()), [])]
 
 
-def _gain(results: Results, other: str) -> str:
+def _gain(results: Results, other: str, devices: bool) -> str:
     try:
-        return compare(results, "fedmpq_plus", other)[2]
+        return compare(results, "fedmpq_plus", other, devices=devices)[2]
     except NotRun:
         return "not run"
 

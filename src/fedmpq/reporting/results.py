@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fedmpq.config import Experiment, Parameters
-from fedmpq.engine.results import BITS, COUNTS, FILES, ROUNDS, broken, read_run, read_table, to_csv
+from fedmpq.engine.results import BITS, COUNTS, FILES, FINAL_ROUNDS, ROUNDS, broken, read_run, read_table, to_csv
 from fedmpq.errors import UserError
 from fedmpq.files import write_text
 
@@ -38,10 +38,15 @@ class Cell:
         """Mean, lowest and highest of `column` over the seeds, one row a round."""
         return self.rounds.groupby("round")[column].agg(["mean", "min", "max"])
 
-    def minus(self, other: "Cell") -> pd.Series:
-        """Final accuracy minus that of `other`, in points, of each seed that both have."""
-        ends = [pd.Series(cell.run["final_accuracy"]).filter(like="seed-") for cell in (self, other)]
-        return 100 * (ends[0] - ends[1]).dropna()
+    def final(self, devices: bool = False) -> pd.Series:
+        """Final accuracy of the global model, or on devices, in percent, of each seed."""
+        rows = self.rounds[self.rounds["round"] > self.run["rounds"] - FINAL_ROUNDS]
+        column = "device_accuracy" if devices else "test_accuracy"
+        return 100 * rows.reindex(columns=["seed", column]).groupby("seed")[column].mean()
+
+    def minus(self, other: "Cell", devices: bool = False) -> pd.Series:
+        """`final` minus that of `other`, in points, of each seed that both have."""
+        return (self.final(devices) - other.final(devices)).dropna()
 
     def early(self, share: float) -> pd.Series:
         """Accuracy in percent of each seed, mean over the first `share` of its rounds."""
