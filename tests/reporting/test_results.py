@@ -64,6 +64,13 @@ def test_partitions_and_classes_are_kept_for_where_the_data_are_not(project):
     pd.testing.assert_frame_equal(kept.partitions[0.1], there.partitions[0.1], check_like=True)
 
 
+@pytest.mark.filterwarnings("error")
+def test_partitions_of_many_labels_are_kept_without_a_warning(project):
+    project.cell("fp32", 0.1, [0.5])
+    project.partition(0.1, np.ones((10, 200), int))
+    keep_partitions(load(project.root, project.parameters, "digits"), project.root / "reports/digits/partitions.csv")
+
+
 @pytest.mark.parametrize("names", [["0", "5", "7"], ["NA", "null", "nan"], ["1.0", "True", "", "a,b"]])
 def test_layers_are_named_as_they_are(make_project, names):
     project = make_project(sizes=dict.fromkeys(names, 100))

@@ -161,7 +161,8 @@ def _read(root: Path, parameters: Parameters, experiment: str) -> Results:
 def keep_partitions(results: Results, path: Path) -> None:
     """Write the partitions to `path`, with the names of the labels, for where the data are not."""
     if results.partitions:
-        table = pd.concat(results.partitions, names=["alpha"]).reset_index("alpha")
+        table = pd.concat(results.partitions, names=["alpha"])
+        table = table.copy().reset_index("alpha")  # pandas warns of one in the pieces in which it is read
         names = {f"label_{label}": f"label_{label} {name}" for label, name in enumerate(results.classes)}
         write_text(path, to_csv(table.rename(columns=names)))
 
