@@ -128,6 +128,16 @@ def test_names_that_the_font_cannot_draw_are_numbered_and_listed(make_project):
     assert '1 = "猫"; 3 = "\N{UNICORN FACE}"; 4 = "a&#92;nb"; 5 = "देवनागरी".' in text
 
 
+def test_bits_of_either_rule_are_drawn(make_project):
+    project = make_project(alphas=[0.5])
+    for algorithm in ("aqfl", "fedmpq", "fedmpq_plus"):
+        project.cell(algorithm, 0.5, [0.5])
+    drawn = figures.draw_all(load(project.root, project.parameters, "digits"))
+    named = [name for name in drawn if name.startswith("bits-per-layer")]
+    assert named == ["bits-per-layer-alpha-0.5", "bits-per-layer-plus-alpha-0.5"]
+    assert [drawn[name].get_suptitle()[:8] for name in named] == ["FedMPQ, ", "FedMPQ+,"]
+
+
 def test_layers_in_other_scripts_are_escaped(make_project):
     project = make_project(sizes={"卷积": 432, "$x$_": 640}, alphas=[0.5])
     project.cell("fedmpq", 0.5, [0.5])

@@ -134,8 +134,9 @@ def draw_all(results: Results) -> dict[str, Figure]:
             "accuracy-over-rounds": accuracy_over_rounds(results),
             "accuracy-over-bytes": accuracy_over_bytes(results),
         }
-        for alpha in results.common_alphas("fedmpq"):
-            figures[f"bits-per-layer-alpha-{alpha:g}"] = bits_per_layer(results, results.cells["fedmpq", alpha])
+        for name, mark in (("fedmpq", ""), ("fedmpq_plus", "-plus")):
+            for alpha in results.common_alphas(name):
+                figures[f"bits-per-layer{mark}-alpha-{alpha:g}"] = bits_per_layer(results, results.cells[name, alpha])
         figures |= {"average-bits": average_bits(results), "partitions": partitions(results)}
     return {name: figure for name, figure in figures.items() if figure}
 

@@ -42,7 +42,11 @@ VARIED = {
 """What the variants of an ablation differ in, and its headings."""
 FIGURES = [
     ("1, 2", "images of each label on each client, at alpha 0.1, 0.5, 5", "partitions"),
-    ("3, 4", "bits of each layer for budgets 2, 4, 6 after the last round (ResNet-20, ResNet-44)", "bits-per-layer*"),
+    (
+        "3, 4",
+        "bits of each layer for budgets 2, 4, 6 after the last round (ResNet-20, ResNet-44)",
+        "bits-per-layer-alpha-*",
+    ),
     ("5 to 7", "accuracy over rounds (CIFAR-10, CIFAR-100, Tiny-ImageNet)", "accuracy-over-rounds"),
 ]
 """Of the paper's supplement: number, what is shown, and the files here."""
