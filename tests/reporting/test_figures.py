@@ -129,8 +129,8 @@ def test_names_that_the_font_cannot_draw_are_numbered_and_listed(make_project):
 
 
 def test_bits_of_either_rule_are_drawn(make_project):
-    project = make_project(alphas=[0.5])
-    for algorithm in ("aqfl", "fedmpq", "fedmpq_plus"):
+    project = make_project(alphas=[0.5], algorithms=["aqfl", "fedmpq", "fedmpq_plus"])
+    for algorithm in project.parameters.algorithms:
         project.cell(algorithm, 0.5, [0.5])
     drawn = figures.draw_all(load(project.root, project.parameters, "digits"))
     named = [name for name in drawn if name.startswith("bits-per-layer")]
