@@ -134,6 +134,7 @@ def test_block_has_the_picture_first_and_the_rest_stays(block):
     assert row(block, "FedMPQ ends close to")[1] == "does not hold"
     assert row(block, "cifar10-small | 0.5 | FedMPQ+")[3:] == ["1", "61.0", "-", "5.00", "+1.0"]
     assert "| cifar10-ablation |" not in block
+    assert "missing" not in block
 
 
 def test_dvc_is_told_of_every_cell_and_curve(written):
