@@ -155,6 +155,16 @@ def test_texts_differ_once_a_result_does(written):
     assert [path.name for path in texts if texts[path] != changed[path]] == ["README.md", "README.md"]
 
 
+def test_the_picture_is_at_the_alphas_with_most_algorithms(written):
+    found = overview.read(written.root, written.parameters)
+    small = found["cifar10-small"]
+    assert overview.pictured(found).alphas == [0.5]  # At 1.0 there is one of the five.
+    for algorithm in ("fpq8", "fedmpq"):
+        small.cells[algorithm, 1.0] = small.cells["aqfl", 1.0]
+    picture = overview.pictured(found)
+    assert (picture.alphas, picture.algorithms) == ([0.5, 1.0], ["fpq8", "aqfl", "fedmpq", "fedmpq_plus"])
+
+
 def test_without_cifar10_small_the_picture_is_of_the_most_cells(written):
     found = overview.read(written.root, written.parameters)
     del found["cifar10-small"]

@@ -26,7 +26,7 @@ from fedmpq.reporting.summary import summarize, table
 
 MARKS = ("<!-- results -->\n", "<!-- /results -->\n")
 PICTURE = "docs/accuracy.png"
-PICTURED, ALPHA, ABLATION = "cifar10-small", 0.5, "cifar10-ablation"
+PICTURED, ABLATION = "cifar10-small", "cifar10-ablation"
 LOCAL = ("digits",)  # everyone makes their own; its report is not in git
 DRAWN = ("fp32", "fpq8", "aqfl", "fedmpq", "fedmpq_plus")
 COMPARED = ("fpq8", "fedmpq", "fedmpq_plus")
@@ -178,14 +178,17 @@ def figures_table(root: Path, found: dict[str, Results]) -> pd.DataFrame:
 
 
 def pictured(found: dict[str, Results]) -> Results | None:
-    """The results of one alpha whose accuracy the README draws: of PICTURED at ALPHA, else where there are most."""
-    drawn = [(name, key) for name, results in found.items() for key in results.cells if key[0] in DRAWN]
-    counts = Counter((name, alpha) for name, (_, alpha) in drawn)
+    """The results whose accuracy the README draws: of PICTURED if it is there, at the alphas with most algorithms."""
+    cells = [(name, *key) for name, results in found.items() for key in results.cells if key[0] in DRAWN]
+    counts = Counter((name, alpha) for name, _, alpha in cells)
     if not counts:
         return None
-    name, alpha = (PICTURED, ALPHA) if (PICTURED, ALPHA) in counts else counts.most_common(1)[0][0]
-    cells = {key: cell for key, cell in found[name].cells.items() if key[0] in DRAWN and key[1] == alpha}
-    return replace(found[name], algorithms=[algorithm for algorithm, _ in cells], alphas=[alpha], cells=cells)
+    best = max(counts, key=lambda place: (place[0] == PICTURED, counts[place]))
+    results = found[best[0]]
+    alphas = [alpha for alpha in results.alphas if counts[best[0], alpha] == counts[best]]
+    kept = {key: cell for key, cell in results.cells.items() if key[0] in DRAWN and key[1] in alphas}
+    algorithms = [name for name in results.algorithms if name in DRAWN]
+    return replace(results, algorithms=algorithms, alphas=alphas, cells=kept)
 
 
 def setting(results: Results) -> str:
