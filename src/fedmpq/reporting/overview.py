@@ -183,11 +183,11 @@ def pictured(found: dict[str, Results]) -> Results | None:
     counts = Counter((name, alpha) for name, _, alpha in cells)
     if not counts:
         return None
-    best = max(counts, key=lambda place: (place[0] == PICTURED, counts[place]))
-    results = found[best[0]]
-    alphas = [alpha for alpha in results.alphas if counts[best[0], alpha] == counts[best]]
-    kept = {key: cell for key, cell in results.cells.items() if key[0] in DRAWN and key[1] in alphas}
-    algorithms = [name for name in results.algorithms if name in DRAWN]
+    (name, _), most = max(counts.items(), key=lambda count: (count[0][0] == PICTURED, count[1]))
+    results = found[name]
+    alphas = [alpha for alpha in results.alphas if counts[name, alpha] == most]
+    algorithms = [algorithm for algorithm in results.algorithms if algorithm in DRAWN]
+    kept = {key: cell for key, cell in results.cells.items() if key[0] in algorithms and key[1] in alphas}
     return replace(results, algorithms=algorithms, alphas=alphas, cells=kept)
 
 
