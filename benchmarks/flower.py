@@ -29,8 +29,15 @@ def version() -> str | None:
     return found and found.stem.removeprefix("flwr-")
 
 
+def _installed() -> str:
+    if not version():
+        raise UserError("Flower is not installed in .venv-flower; `make bench` does that")
+    return f"Flower {version()}"
+
+
 def compared(folder: Path, scale: Scale) -> Rows:
     """Flower and ours, in float32 and as it comes."""
+    note = f"{_installed()}; same clients, batches, images; two runs each in turn, without each run's first round"
     scale, cores = replace(scale, rounds=3), cpu_count()
     float32, default = (make(folder / f"flower-{n}", scale, "fp32", FLOAT32 if n else {}, alike=True) for n in (1, 0))
     theirs, ours, usual, plain = alternate(
@@ -41,7 +48,6 @@ def compared(folder: Path, scale: Scale) -> Rows:
         times=2,
     )
     least = median(plain)
-    note = f"Flower {version()}; same clients, batches, images; two runs each in turn, without each run's first round"
     less = ([seconds - least for seconds in lengths(*runs)] for runs in (theirs, ours))
     yield OVERHEAD.row(*less, f"{note}; plain steps on all cores at the same time take {least:.3g} s of each")
     yield DEFAULT.row(lengths(*theirs), lengths(*usual), f"precision: auto, which is {default.precision} here")
@@ -50,6 +56,7 @@ def compared(folder: Path, scale: Scale) -> Rows:
 
 def small(folder: Path, scale: Scale) -> Rows:
     """Small models and small clients, with the number of Flower's actors that suits it best."""
+    flower = _installed()
     tiny = replace(scale, network="resnet8", image_size=16, batch=32, images=32, clients=10 * scale.clients)
     cell, cores = make(folder / "flower-small", tiny, "fp32", FLOAT32, alike=True), cpu_count()
     plain = plain_loop(tiny, "float32", [tiny.images] * tiny.clients, 0, cores)
@@ -57,12 +64,10 @@ def small(folder: Path, scale: Scale) -> Rows:
     sides = min(theirs, key=median), lengths(watch(train(cell)))
     each = [[seconds / tiny.clients for seconds in rounds] for rounds in sides]
     beyond = [1000 * cores * (median(times) - plain / tiny.clients) for times in each]
-    note = f"ResNet-8, 16 x 16 pixels; Flower with the best of 1, {cores}, {2 * cores} actors; beyond its step a client"
+    note = f"ResNet-8, 16 x 16 pixels; {flower} with 1, {cores} or {2 * cores} actors; beyond its step a client"
     yield SMALL.row(*each, f"{note} costs {beyond[0]:.1f} ms of a core in Flower, {beyond[1]:.1f} ms here")
 
 
 def _simulated(cell: Cell, actors: int) -> Watched:
-    if not version():
-        raise UserError("Flower is not installed in .venv-flower; `make bench` does that")
     program = [ENVIRONMENT / "bin" / "python", Path(__file__).with_name("flower_app.py"), str(actors)]
     return watch(start([*program, cell.partition_file(0)], cell.root), weigh=True)

@@ -36,6 +36,7 @@ class Scale:
     steps: int = 12  # measured together
     repeats: int = 5  # of what takes seconds
     crowds: tuple[int, ...] = (10, 100, 1_000, 10_000)  # clients over which growth is measured
+    executor: str = "processes"
 
     def experiment(self, changes: dict[str, Any] | None = None) -> Experiment:
         """`digits` of params.yaml at this scale, with `changes` by dotted key."""
@@ -73,7 +74,8 @@ def make(root: Path, scale: Scale, algorithm: str, changes: dict[str, Any] | Non
     (root / "src").symlink_to(command.ROOT / "src")
     alpha, experiment, data = 1e12 if alike else 0.5, scale.experiment(changes), root / "data" / "prepared" / NAME
     lists = {"experiments": [NAME], "algorithms": [algorithm], "alphas": [alpha]}
-    write_json(root / "params.yaml", {**lists, NAME: experiment.tree()})
+    execution = {"executor": scale.executor}
+    write_json(root / "params.yaml", {**lists, "execution": execution, NAME: experiment.tree()})
     _write_images(data, scale)
     write_json(data / RECORD, arrays_record(experiment.data))
     return Cell.of(root, load_parameters(root / "params.yaml"), NAME, algorithm, alpha)

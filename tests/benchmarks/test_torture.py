@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from benchmarks.torture import SCALE, torture
 
-TINY = replace(SCALE, images=48, test_images=100)
+TINY = replace(SCALE, images=48, test_images=100, executor="sequential")
 
 
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from runs import Interfering
-from tiny import PLACES
+from tiny import PARAMETERS, PLACES
 
-from fedmpq.config import ALGORITHM_NAMES, load_parameters
+from fedmpq.config import ALGORITHM_NAMES
 from fedmpq.config.algorithms import TYPES
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.dirichlet import draw_partition, training_samples
@@ -30,7 +30,8 @@ MINE = {"data.source": "mine", "partition.min_samples": 1, **FIVE}
 
 
 def parameters(overrides):
-    return load_parameters(PARAMS, {f"digits.{key}": value for key, value in {**SMALL, **overrides}.items()})
+    digits = PARAMETERS.varied("digits", {**SMALL, **overrides})
+    return PARAMETERS.model_copy(update={"sections": {**PARAMETERS.sections, "digits": digits}})
 
 
 def cell(root, overrides=(), algorithm="fedmpq", alpha=0.5):

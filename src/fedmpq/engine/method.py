@@ -1,7 +1,7 @@
 """The method: the source files that determine a result. All others only carry it out."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec, resolve_name
 from itertools import accumulate
 from pathlib import Path
@@ -61,7 +61,7 @@ def _closure(pending: list[str], folders: list[Path]) -> dict[str, Path]:
             file = _file(name, folders)
             if file and name not in found and not name.startswith(CHECKED_INPUT):
                 found[name] = file
-                pending += _imports(name, file)
+                pending += _imports(name, file, file.read_bytes())
     return found
 
 
@@ -75,12 +75,14 @@ def _file(name: str, folders: list[Path]) -> Path | None:
     return None
 
 
-def _imports(name: str, file: Path) -> Iterator[str]:
-    """Names that `file`, the source of module `name`, imports, some of which may be no modules."""
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+@cache
+def _imports(name: str, file: Path, source: bytes) -> list[str]:
+    """Names that module `name` of that file and source imports, some of which may be no modules."""
+    package, found = name if file.name == "__init__.py" else name.rpartition(".")[0], []
+    for node in ast.walk(ast.parse(source, str(file))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [f"{base}.{alias.name}" for alias in node.names]
+    return found
