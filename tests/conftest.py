@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whatever the tests start imports this checkout's package, as whatever a stage starts does.
 importlib.import_module("pipeline")
 
+LONG = {"test_end_to_end.py", "test_torture.py", "test_tune.py"}
+
 # A busy machine makes single examples slow; that is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -21,8 +23,8 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_collection_modifyitems(items):
-    """The file that takes longest starts first: each is one worker's, to its end."""
-    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+    """Files that take long start first: each is one worker's, to its end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ def cluster(tmp_path_factory):
     (other / "fedmpq" / "__init__.py").write_text("raise ImportError('of another checkout')")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", str(other))
+        environment.setenv("RAY_worker_niceness", "0")  # Else they give way to whatever the other tests do.
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
