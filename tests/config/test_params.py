@@ -15,7 +15,7 @@ from fedmpq.config.fold import fold
 from fedmpq.models import build_model
 from fedmpq.quantization.codes import QUANTIZERS
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 SMALL = ["cifar10-small", "cifar100-small", "tiny-imagenet-small", "cifar10-ablation"]
 SECTIONS = ["digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet", *SMALL]
 PAPER = ["cifar10", "cifar100", "tiny-imagenet"]
