@@ -88,7 +88,7 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone(tmp_path_factory, migrated):
     """The project as it is now, committed or not, with a tiny `digits`."""
     clone = Clone(tmp_path_factory.mktemp("projects") / "a clone")
     listed = subprocess.run(
@@ -102,6 +102,7 @@ def clone(tmp_path_factory):
         if (ROOT / name).is_file() and not name.startswith(("results/", "reports/", "tests/", "dvc.lock")):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone.folder / name)
+    shutil.copy(migrated, clone.folder)
 
     def shrink(tree):
         tree.pop("tune", None)  # its numbers need not go with so few rounds
