@@ -64,7 +64,7 @@ def small(folder: Path, scale: Scale) -> Rows:
     sides = min(theirs, key=median), lengths(watch(train(cell)))
     each = [[seconds / tiny.clients for seconds in rounds] for rounds in sides]
     beyond = [1000 * cores * (median(times) - plain / tiny.clients) for times in each]
-    note = f"ResNet-8, 16 x 16 pixels; {flower} with 1, {cores} or {2 * cores} actors; beyond its step a client"
+    note = f"ResNet-8, 16 x 16 pixels; {flower}, best of 1, {cores}, {2 * cores} actors; beyond its step a client"
     yield SMALL.row(*each, f"{note} costs {beyond[0]:.1f} ms of a core in Flower, {beyond[1]:.1f} ms here")
 
 
