@@ -1,12 +1,13 @@
 import shutil
 from dataclasses import replace
 
-from benchmarks import bench
 from benchmarks.project import QUICK, make
+from benchmarks.rounds import rounds
 
 
-def test_a_round_is_measured_beside_its_steps():
-    rows = list(bench.measure(["rounds"], replace(QUICK, executor="sequential")))
+def test_a_round_is_measured_beside_its_steps(tmp_path, migrated):
+    shutil.copy(migrated, tmp_path)
+    rows = list(rounds(tmp_path, replace(QUICK, executor="sequential")))
     assert [row["name"] for row in rows] == ["round", "round-fedmpq", "logging"]
     assert all(min(row["measured"]["lowest"], row["reference"]["lowest"]) > 0 for row in rows)
     assert rows[2]["measured"]["median"] < rows[2]["reference"]["median"]
