@@ -127,3 +127,18 @@ def make_project(tmp_path):
 @pytest.fixture
 def project(make_project):
     return make_project()
+
+
+@pytest.fixture(scope="session")
+def write_export():
+    """Writes what stands in the folder of a model that was exported, of a budget and of files of sizes."""
+
+    def write(folder, budget, **sizes):
+        place = folder / f"fedmpq/alpha-0.5/seed-0/budget-{budget:g}"
+        place.mkdir(parents=True)
+        accuracy = {"float32": 0.9, "PyTorch": 0.8, "ONNX Runtime": 0.8}
+        about = {"algorithm": "fedmpq", "alpha": 0.5, "seed": 0, "budget": budget, "accuracy": accuracy}
+        (place / "model.json").write_text(json.dumps({**about, "bytes": {"float32": 4000, **sizes}}))
+        return place
+
+    return write

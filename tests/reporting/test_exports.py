@@ -1,25 +1,14 @@
-import json
-
 import pytest
 
 from fedmpq.errors import UserError
 from fedmpq.reporting import exports, report
 
 
-def write(folder, budget, **sizes):
-    place = folder / f"fedmpq/alpha-0.5/seed-0/budget-{budget:g}"
-    place.mkdir(parents=True)
-    accuracy = {"float32": 0.9, "PyTorch": 0.8, "ONNX Runtime": 0.8}
-    about = {"algorithm": "fedmpq", "alpha": 0.5, "seed": 0, "budget": budget, "accuracy": accuracy}
-    (place / "model.json").write_text(json.dumps({**about, "bytes": {"float32": 4000, **sizes}}))
-    return place
-
-
-def test_each_export_is_a_row_that_leads_to_it(tmp_path):
+def test_each_export_is_a_row_that_leads_to_it(tmp_path, write_export):
     folder = tmp_path / "exports/digits"
     assert exports.section(folder) == []
-    write(folder, 2.5, **{"model.onnx": 1234})
-    write(folder, 4.0, **{"model.onnx": 2345, "model.fmpq": 1500})
+    write_export(folder, 2.5, **{"model.onnx": 1234})
+    write_export(folder, 4.0, **{"model.onnx": 2345, "model.fmpq": 1500})
     title, table = exports.section(folder)
     assert title == "## Exported models"
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
@@ -31,7 +20,7 @@ def test_each_export_is_a_row_that_leads_to_it(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}"])
-def test_a_damaged_one_is_named(tmp_path, content):
-    (write(tmp_path, 4.0) / "model.json").write_text(content)
+def test_a_damaged_one_is_named(tmp_path, write_export, content):
+    (write_export(tmp_path, 4.0) / "model.json").write_text(content)
     with pytest.raises(UserError, match=r"model\.json is damaged \(.*make it anew with: make export"):
         exports.section(tmp_path)

@@ -22,7 +22,7 @@ def git(root, *arguments):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, project_class):
+def written(tmp_path_factory, project_class, write_export):
     """A project of three experiments, not all of whose cells are there, and what --all has made of them."""
     root = tmp_path_factory.mktemp("project")
     for experiment in ("cifar10-small", "cifar100-small", "cifar10-ablation", "digits"):
@@ -36,10 +36,12 @@ def written(tmp_path_factory, project_class):
     small.partition(5, np.full((10, 10), 7))
     for algorithm in ("fp32", "balanced-updates"):
         project_class(root, "cifar10-ablation").cell(algorithm, 0.5, [0.6, 0.6])
+    write_export(root / "exports/cifar10-small", 4.0, **{"model.fmpq": 1500})
     (root / "README.md").write_text(README)
     git(root, "init", "--quiet")
     git(root, "add", "--all")
     small.cell("pruning", 0.1, [0.5])  # which is not in git
+    write_export(root / "exports/cifar10-small", 6.0)  # nor is this
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "ROOT", root)
         patch.setattr(command, "parameters", lambda: small.parameters)
@@ -137,6 +139,12 @@ def test_block_has_the_picture_first_and_the_rest_stays(block):
     assert "missing" not in block
 
 
+def test_models_that_are_in_git_are_offered(block):
+    folder = "exports/cifar10-small/fedmpq/alpha-0.5/seed-0/budget-4"
+    (line,) = [line for line in block.splitlines() if "](exports/" in line]
+    assert line == f"| FedMPQ | 0.5 | 0 | [4]({folder}) | - | 1,500 | 4,000 | 80.0% | 90.0% |"
+
+
 def test_dvc_is_told_of_every_cell_and_curve(written):
     said = YAML(typ="safe").load(written.root / "reports/dvc.yaml")
     assert len(said["metrics"]) == 10
@@ -176,6 +184,7 @@ def test_one_cell_alone_makes_a_page(make_project):
     project = make_project("cifar100-small")
     project.cell("aqfl", 0.1, [0.5])
     (project.root / "README.md").write_text(README)
+    git(project.root, "init", "--quiet")
     found = {"cifar100-small": load(project.root, project.parameters, "cifar100-small")}
     page, readme, _ = overview.texts(project.root, found).values()
     assert "Not run: `cifar10-ablation`." in page

@@ -18,7 +18,7 @@ from fedmpq.config import Parameters
 from fedmpq.engine.results import FINAL_ROUNDS, Row
 from fedmpq.errors import UserError
 from fedmpq.files import write_text
-from fedmpq.reporting import figures, markup
+from fedmpq.reporting import exports, figures, markup
 from fedmpq.reporting.claims import NotRun, compare, evaluate
 from fedmpq.reporting.report import TEMPLATES
 from fedmpq.reporting.results import Results, load, shown
@@ -58,12 +58,7 @@ def committed(root: Path, parameters: Parameters) -> dict[str, Parameters]:
     Raises:
         UserError: `root` is no checkout.
     """
-    try:
-        command = ["git", "ls-files", "-z", "results/*/run.json"]
-        listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"git does not say which results of {root} are committed: {error}") from error
-    cells = [path.split("/")[1:4] for path in listed.split("\0") if path.count("/") == 4]
+    cells = [path.split("/")[1:4] for path in _in_git(root, "results/*/run.json") if path.count("/") == 4]
     found = {}
     for name, section in parameters.sections.items():
         own = [(algorithm, label) for experiment, algorithm, label in cells if experiment == name]
@@ -72,6 +67,15 @@ def committed(root: Path, parameters: Parameters) -> dict[str, Parameters]:
         if algorithms and name not in LOCAL:
             found[name] = parameters.model_copy(update={"algorithms": algorithms, "alphas": alphas})
     return found
+
+
+def _in_git(root: Path, pattern: str) -> list[str]:
+    try:
+        command = ["git", "ls-files", "-z", pattern]
+        listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"git does not say which files of {root} are committed: {error}") from error
+    return listed.split("\0")[:-1]
 
 
 def read(root: Path, parameters: Parameters) -> dict[str, Results]:
@@ -105,6 +109,7 @@ def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
         "plus": side_by_side(found, COMPARED, "of weights", "vs FPQ8", "vs FedMPQ", "up (kB)", "down (kB)"),
         "figures": figures_table(root, found),
         "ablation": ablation_table(found.get(ABLATION)),
+        "models": exports.table((root / path for path in _in_git(root, f"exports/{PICTURED}/*/model.json")), root),
         "pictured": pictured(found),
         "picture": PICTURE,
         "final_rounds": FINAL_ROUNDS,
