@@ -139,6 +139,12 @@ def test_block_has_the_picture_first_and_the_rest_stays(block):
     assert "missing" not in block
 
 
+def test_one_sentence_says_what_plus_brings(block):
+    (line,) = [text for text in block.split("\n\n") if text.startswith("**FedMPQ+")]
+    assert "in 1 of 1 pairs of data set and alpha: +3.0 to +3.0 points." in " ".join(line.split())
+    assert line.endswith("it ends by +1.0 to +1.0.**")
+
+
 def test_models_that_are_in_git_are_offered(block):
     folder = "exports/cifar10-small/fedmpq/alpha-0.5/seed-0/budget-4"
     (line,) = [line for line in block.splitlines() if "](exports/" in line]

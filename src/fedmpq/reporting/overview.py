@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -109,6 +110,7 @@ def texts(root: Path, found: dict[str, Results]) -> dict[Path, str]:
         "plus": side_by_side(found, COMPARED, "of weights", "vs FPQ8", "vs FedMPQ", "up (kB)", "down (kB)"),
         "figures": figures_table(root, found),
         "ablation": ablation_table(found.get(ABLATION)),
+        "gains": {other: gains(found, other) for other in COMPARED[:-1]},
         "models": exports.table((root / path for path in _in_git(root, f"exports/{PICTURED}/*/model.json")), root),
         "pictured": pictured(found),
         "picture": PICTURE,
@@ -144,14 +146,24 @@ def claims_table(entries: dict[str, list[Row]]) -> pd.DataFrame:
 
 def claims_in_short(found: dict[str, Results], entries: dict[str, list[Row]]) -> pd.DataFrame:
     """The verdicts alone, and the points that FedMPQ+ gains."""
-    gains = list(product(COMPARED[:-1], (False, True)))
+    others = list(product(COMPARED[:-1], (False, True)))
     columns = {
-        f"[{name}](reports/{name}/report.md)": [_brief(e) for e in own] + [_gain(found[name], *gain) for gain in gains]
+        f"[{name}](reports/{name}/report.md)": [_brief(e) for e in own]
+        + [_gain(found[name], *other) for other in others]
         for name, own in entries.items()
     }
-    named = [f"FedMPQ+ minus {shown(other)}{', on devices' * devices}, points" for other, devices in gains]
+    named = [f"FedMPQ+ minus {shown(other)}{', on devices' * devices}, points" for other, devices in others]
     rows = _claims(entries) + named
     return pd.DataFrame({"the paper's claim": rows} | columns)
+
+
+def gains(found: dict[str, Results], other: str) -> list[float]:
+    """Points by which FedMPQ+ ends above `other`, in each experiment and at each alpha that has both."""
+    points = []
+    for results in found.values():
+        with suppress(NotRun):
+            points += compare(results, "fedmpq_plus", other)[0]
+    return points
 
 
 def side_by_side(found: dict[str, Results], algorithms: tuple[str, ...], *more: str) -> pd.DataFrame:
