@@ -9,8 +9,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
+from multiprocessing import get_context
 from typing import IO
 
 from fedmpq import tracking
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     serves = not options.replay_only and not uri.startswith("http")
     if serves:
         check_port(options.port)
-    brought = tracking.replay(command.ROOT / "results", command.ROOT, bits_heat_map)
+    artist = ProcessPoolExecutor(1, get_context("spawn"))
+    brought = tracking.replay(command.ROOT / "results", command.ROOT, bits_heat_map, artist)
     print(f"runs brought into MLflow from results/: {len(brought) or 'none was missing'}", flush=True)
     if serves:
         with _server(uri, options.port) as server:

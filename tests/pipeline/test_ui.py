@@ -1,6 +1,7 @@
 import json
 import shutil
 import socket
+from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -8,6 +9,8 @@ import pytest
 
 from fedmpq import tracking
 from pipeline import command, ui
+
+RESULTS = Path(__file__).parents[2] / "results/cifar10-ablation"
 
 
 @pytest.fixture
@@ -78,6 +81,15 @@ def test_replay_only_serves_nothing(project, migrated, capsys):
     shutil.copy(migrated, project / "mlflow.db")
     ui.main(["--replay-only"])
     assert capsys.readouterr().out == "runs brought into MLflow from results/: none was missing\n"
+
+
+def test_results_come_with_a_picture_of_their_bits(project, migrated, capsys):
+    shutil.copy(migrated, project / "mlflow.db")
+    shutil.copytree(RESULTS / "aqfl/alpha-0.5", project / "results/cifar10-ablation/aqfl/alpha-0.5")
+    ui.main(["--replay-only"])
+    assert capsys.readouterr().out == "runs brought into MLflow from results/: 3\n"
+    pictures = {path.read_bytes() for path in project.glob("mlartifacts/cifar10-ablation/*/artifacts/bits.png")}
+    assert [content[:4] for content in pictures] == [b"\x89PNG"]  # AQFL gives every seed the same bits.
 
 
 def test_a_server_shows_the_runs_and_takes_what_was_missed_before_it_was_there(

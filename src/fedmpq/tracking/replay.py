@@ -2,7 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -31,13 +34,20 @@ def seal(root: Path, folder: Path, figure: BitsFigure | None = None) -> None:
         figure: draws the bit allocation of a run; None: no picture.
     """
     connection = connect(root)
-    connection.attempt(lambda _: _bring(connection, folder, figure), urgent=True)
+    with ThreadPoolExecutor(1) as artist:
+        connection.attempt(lambda _: _bring(connection, folder, figure, artist), urgent=True)
 
 
-def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[str]:
+def replay(results: Path, root: Path, figure: BitsFigure | None = None, artist: Executor | None = None) -> list[str]:
     """Bring into MLflow what is in results/ and not yet there, one run a seed; running it again changes nothing.
 
     A run that a training left unfinished is completed. One that was deleted in MLflow stays deleted.
+
+    Args:
+        results: the folder.
+        root: folder of params.yaml.
+        figure: as in `seal`.
+        artist: draws while runs are logged, and is shut down in the end; None: a thread, which saves no time.
 
     Returns:
         Names of the runs brought in.
@@ -46,16 +56,16 @@ def replay(results: Path, root: Path, figure: BitsFigure | None = None) -> list[
         UserError: MLflow cannot be used.
     """
     connection, brought = connect(root), []
-    with connection.required():
+    with artist or ThreadPoolExecutor(1) as artist, connection.required():
         for path in sorted(results.glob("*/*/alpha-*/run.json")):
             try:
-                brought += _bring(connection, path.parent, figure)
+                brought += _bring(connection, path.parent, figure, artist)
             except UserError as error:
                 print(f"warning: {error}", file=sys.stderr)
     return brought
 
 
-def _bring(connection: Connection, folder: Path, figure: BitsFigure | None) -> list[str]:
+def _bring(connection: Connection, folder: Path, figure: BitsFigure | None, artist: Executor) -> list[str]:
     """Bring in the seeds of a cell that are not there; returns their names."""
     from mlflow.entities import ViewType
 
@@ -65,16 +75,22 @@ def _bring(connection: Connection, folder: Path, figure: BitsFigure | None) -> l
     runs = connection.client.search_runs([experiment_id], tied, ViewType.ALL)
     missing = [seed for seed in record["seeds"] if str(seed) not in {run.data.tags.get("seed") for run in runs}]
     for seed in missing:
-        run_id = _bring_seed(connection, folder, record, seed, figure)
+        run_id = _bring_seed(connection, folder, record, seed, figure, artist)
         connection.client.set_tag(run_id, SEAL, digest)  # last: an interrupted run counts as not brought in
     return [f"{record['experiment']}: {record['algorithm']} {folder.name} seed {seed}" for seed in missing]
 
 
 def _bring_seed(
-    connection: Connection, folder: Path, record: dict[str, Any], seed: int, figure: BitsFigure | None
+    connection: Connection,
+    folder: Path,
+    record: dict[str, Any],
+    seed: int,
+    figure: BitsFigure | None,
+    artist: Executor,
 ) -> str:
     tables = read_table(folder / "rounds.csv", ROUNDS), read_table(folder / "bits.csv", BITS)
     rounds, bits = (table[table["seed"] == seed].sort_values("round", kind="stable") for table in tables)
+    picture = figure and artist.submit(_drawn, figure, bits)
     end_ms = int((folder / "run.json").stat().st_mtime * 1000)
     start_ms = end_ms - int(1000 * rounds["seconds"].sum())  # had it been the last to end
     client, run = connection.client, join(connection, _training(folder, record, seed), start_ms)
@@ -82,13 +98,22 @@ def _bring_seed(
     log_rounds(client, run.run_id, [(0, end_ms, summary_metrics(record, seed))])  # MLflow draws bars of step 0
     client.log_text(run.run_id, rounds.to_csv(index=False), "rounds.csv")
     client.log_text(run.run_id, bits.to_csv(index=False), "bits.csv")
-    if figure:
-        client.log_figure(run.run_id, figure(bits), "bits.png")
+    if picture:
+        with TemporaryDirectory() as temporary:
+            (path := Path(temporary, "bits.png")).write_bytes(picture.result())
+            client.log_artifact(run.run_id, str(path))
     if record["commit"]:
         client.set_tag(run.run_id, COMMIT, record["commit"])
     if run.status != "FINISHED":
         client.set_terminated(run.run_id, "FINISHED", end_ms)
     return run.run_id
+
+
+def _drawn(figure: BitsFigure, bits: pd.DataFrame) -> bytes:
+    """As PNG."""
+    content = BytesIO()
+    figure(bits).savefig(content, format="png")
+    return content.getvalue()
 
 
 def _training(folder: Path, record: dict[str, Any], seed: int) -> Training:
