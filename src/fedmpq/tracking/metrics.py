@@ -26,6 +26,9 @@ NAMES = {
 }
 
 
+_parameters = cache(load_parameters)
+
+
 @dataclass(frozen=True)
 class Training:
     """What a run of MLflow is a run of."""
@@ -61,11 +64,10 @@ class Training:
         return {key: value for key, value in self.parameters.items() if key in usual and value != usual[key]}
 
 
-@cache
 def _usual(folder: Path, experiment: str, algorithm: str) -> dict[str, Any]:
     """The parameters of a training by dotted key; nothing where params.yaml does not say."""
     try:
-        return load_parameters(folder / "params.yaml").experiment(experiment).flat(algorithm)
+        return _parameters(folder / "params.yaml").experiment(experiment).flat(algorithm)
     except UserError:
         return {}
 

@@ -1,6 +1,7 @@
 """Bring results that are on disk into MLflow, and tie runs to the results that were written from them."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from io import BytesIO
@@ -123,8 +124,10 @@ def _training(folder: Path, record: dict[str, Any], seed: int) -> Training:
 
 
 def _rounds(rounds: pd.DataFrame, bits: pd.DataFrame, start_ms: int) -> list[Round]:
-    times = start_ms + 1000 * rounds["seconds"].cumsum()
+    times, layers = start_ms + 1000 * rounds["seconds"].cumsum(), defaultdict(list)
+    for row in bits.to_dict("records"):
+        layers[row["round"]].append(row)
     return [
-        (row["round"], int(time), round_metrics(row, bits[bits["round"] == row["round"]].to_dict("records")))
+        (row["round"], int(time), round_metrics(row, layers[row["round"]]))
         for row, time in zip(rounds.to_dict("records"), times, strict=True)
     ]
