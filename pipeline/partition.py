@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     with replacing(command.ROOT / "data" / "partitions" / name) as temporary:
         for alpha in sorted({*parameters.alphas, *FIGURE_ALPHAS}):
             label, trained = parameters.alpha_label(alpha), alpha in parameters.alphas
-            typical = make_partitions(experiment, alpha, data, temporary / f"alpha-{label}", trained)
+            typical = make_partitions(experiment.at(alpha), alpha, data, temporary / f"alpha-{label}", trained)
             if trained:
                 print(f"{name}, alpha {label}: 90 % of a client's images are of {typical:g} classes (median)")
 

@@ -77,8 +77,12 @@ def refuse_idle(assignments: list[str], experiment: Experiment, algorithm: str) 
     for assignment in assignments:
         key = assignment.partition("=")[0].strip()
         idle = key == "data.validation" or key.partition(".")[0] in others
-        if idle or (key == "model.quantizer" and own.quantizer):
-            instead = "" if idle else f", it has {algorithm}.quantizer"
+        elsewhere = {
+            "model.quantizer": own.quantizer and f"{algorithm}.quantizer",
+            "partition.more_seeds": "partition.seeds",
+        }
+        if idle or elsewhere.get(key):
+            instead = "" if idle else f", it has {elsewhere[key]}"
             raise UserError(f"--set {assignment}: a training by {algorithm} does not read {key}{instead}")
 
 

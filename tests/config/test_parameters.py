@@ -105,7 +105,6 @@ def test_an_override_below_what_is_no_section_is_refused(refused, key):
         ("training.lr = 0.5", "digits.training.lr", 0.5),
         ("training.lr=1e-3", "digits.training.lr", 0.001),
         ("fedmpq.lambda=1", "digits.fedmpq.lambda", 1),
-        ("partition.seeds=[4, 5]", "digits.partition.seeds", [4, 5]),
         ("model.activation_bits=null", "digits.model.activation_bits", None),
         ("data.flip=true", "digits.data.flip", True),
         ("model.network=a.b:c", "digits.model.network", "a.b:c"),
@@ -114,6 +113,12 @@ def test_an_override_below_what_is_no_section_is_refused(refused, key):
 )
 def test_assignments_have_yaml_values(assignment, key, value):
     assert parse_overrides([assignment], "digits") == {key: value}
+
+
+def test_seeds_by_hand_are_all_seeds(load):
+    assigned = parse_overrides(["partition.seeds=[4, 5]"], "digits")
+    experiment = load({"digits.partition.more_seeds": {0.5: [5, 7]}} | assigned).experiment("digits")
+    assert experiment.at(0.5).partition.seeds == [4, 5]
 
 
 @pytest.mark.parametrize("assignment", ["training.rounds", "", "seeds=[1", "model={a: 1", "model='x", "training.lr=@"])
@@ -128,6 +133,15 @@ def test_an_assignment_without_a_value_is_refused(refused):
 
 
 # Names and derived values
+
+
+def test_more_seeds_are_trained_at_their_alpha_alone_and_change_nothing_else(load, parameters):
+    original = parameters.experiment("digits")
+    more = load({"digits.partition.seeds": [4], "digits.partition.more_seeds": {0.5: [7, 2], 1: [9]}})
+    experiment = more.experiment("digits")
+    assert [experiment.at(alpha).partition.seeds for alpha in (0.1, 0.5, 1.0)] == [[4], [4, 7, 2], [4, 9]]
+    assert experiment.at(0.5).at(0.5) == experiment.at(0.5)
+    assert experiment.at(0.5).flat("fedmpq") == experiment.flat("fedmpq") == original.flat("fedmpq")
 
 
 def test_alpha_labels_are_written_as_in_the_file(load):
@@ -167,7 +181,7 @@ def test_flat_parameters_are_those_that_determine_the_run(parameters):
     assert flat["lambda"] == 0.1
     assert flat["model.budgets"] == [2, 2, 4, 4, 4, 6, 6, 6, 8, 8]
     keys = {f"{group}.{key}" for group, model in GROUPS.items() for key in model.model_fields}
-    shared = keys - {"partition.seeds", "data.validation"}
+    shared = keys - {"partition.seeds", "partition.more_seeds", "data.validation"}
     assert set(flat) == {"of", "aggregation", "uplink", "lambda", "epsilon", "min_bits"} | shared
     assert set(experiment.flat("fp32")) == {"of", "aggregation"} | shared
 

@@ -83,6 +83,15 @@ def test_more_seeds_on_disk_do_no_harm(root, seeds):
     assert not (root / "checkpoints").exists()
 
 
+def test_more_seeds_at_an_alpha_are_trained_there_and_change_nothing_else(root):
+    more = {"partition.more_seeds": {0.5: [7]}}
+    run, other = cell(root, more), cell(root, more, alpha=0.1)
+    assert run.experiment.partition.seeds == [*other.experiment.partition.seeds, 7]
+    assert run.setup(7).partition.indices.tolist() != run.setup(0).partition.indices.tolist()
+    assert run.seed_fingerprint(0) == cell(root).seed_fingerprint(0)
+    assert other.fingerprint == cell(root, alpha=0.1).fingerprint
+
+
 def test_what_was_made_once_is_found_again(root, capsys):
     first = cell(root, {"data.train_samples": 300})
     folder = first.partition_file(0).parent

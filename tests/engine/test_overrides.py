@@ -23,6 +23,7 @@ OTHER = {
     "partition.min_samples": 11,
     "partition.max_redraws": 999,
     "partition.seeds": [0, 7],
+    "partition.more_seeds": {0.5: [7]},
     "model.network": "user_models:perceptron",
     "model.budgets": [3.0] * 10,
     "model.full_precision": ["1"],
@@ -99,6 +100,8 @@ def test_an_override_is_in_force_or_refused(after_stages, key):
     overrides = {key: OTHER[key]} | TOGETHER.get(key, {})
     said = {
         "data.validation": "--set data.validation=0.2: a training by fedmpq does not read data.validation",
+        "partition.more_seeds": "--set partition.more_seeds={0.5: [7]}: a training by fedmpq does not read"
+        " partition.more_seeds, it has partition.seeds",
     } | dict.fromkeys(
         ("data.image_column", "data.label_column"),
         "digits is no table; allowed for image_column and label_column: null",

@@ -85,6 +85,20 @@ def test_the_same_parameters_give_the_same_bytes(project):
     assert contents(root / "data") == first
 
 
+def test_more_seeds_leave_partitions_at_other_alphas_as_they_are(project):
+    root, configure = project
+    configure(alphas=[0.5, 1.0])
+    run(prepare)
+    run(partition)
+    first = contents(root / "data/partitions")
+    configure(alphas=[0.5, 1.0], more_seeds={0.5: [9]})
+    run(partition)
+    after = contents(root / "data/partitions")
+    changed = {path for path in after if after[path] != first.get(path)}
+    assert {path.parent.name for path in changed} == {"alpha-0.5"}
+    assert {"seed-9.npz", "counts.csv"} <= {path.name for path in changed}
+
+
 def test_a_minimum_is_not_asked_of_figures_alone(project, capsys):
     root, configure = project
     configure(alphas=[5], min_samples=100, max_redraws=100)

@@ -118,6 +118,21 @@ def test_ends_close_to_fpq8(project, check, final, verdict):
     assert "one seed: under 2 points is noise" in entry["found"]
 
 
+def test_a_claim_says_at_which_of_its_alphas_there_is_one_seed(make_project, check):
+    project = make_project(alphas=[0.1, 0.5, 1.0])
+    for alpha, finals in ((0.1, [0.5]), (0.5, [0.6, 0.7])):
+        for name in ("fpq8", "fedmpq"):
+            project.cell(name, alpha, finals)
+    assert check(project, "first_and_last_layer")["short"].endswith(", 1 seed at alpha 0.1")
+    later = check(project, "fedmpq_is_later_than_fpq8")
+    assert "seed" not in later["short"] + later["found"]
+    for name in ("fpq8", "fedmpq"):
+        project.cell(name, 1.0, [0.5])
+    later = check(project, "fedmpq_is_later_than_fpq8")
+    assert later["short"].endswith(" at 1, 1 seed at alpha 1")
+    assert later["found"].endswith("one seed at alpha 1: under 2 points is noise.")
+
+
 @pytest.mark.parametrize(("speed", "verdict"), [(0.2, "holds"), (2.0, "does not hold")])
 def test_is_later_than_fpq8(project, check, speed, verdict):
     project.cell("fpq8", 0.5, [0.7], 1.0)

@@ -15,6 +15,9 @@ def test_cells_in_the_order_of_the_alphas(project):
     results = load(project.root, project.parameters, "digits")
     assert list(results.cells) == [("fp32", 0.1), ("fedmpq", 0.5)]
     assert results.seeds == [0, 1]
+    assert results.seeding == "seeds 0, 1 at alpha 0.1; seed 0 at alpha 0.5"
+    shutil.rmtree(project.cell("fpq8", 0.5, [0.5, 0.5]).parents[1] / "fedmpq")
+    assert load(project.root, project.parameters, "digits").seeding == "seeds 0, 1"
 
 
 def test_curve_spans_the_seeds(project):

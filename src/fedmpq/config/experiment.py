@@ -17,6 +17,8 @@ from fedmpq.config.algorithms import (
 from fedmpq.config.settings import Name, Positive, Settings, fault
 from fedmpq.errors import UserError
 
+Seed = Annotated[int, Field(ge=0)]
+
 UNWRITTEN = "*"
 """Where pydantic has the algorithms of an experiment: no key of params.yaml."""
 
@@ -53,13 +55,18 @@ class PartitionSettings(Settings):
     """A partition that gives a client fewer images is drawn again."""
     max_redraws: Annotated[int, Field(ge=0, le=1_000_000)]
     """How often it is drawn again before giving up with an error."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     """Every algorithm runs once for each seed."""
+    more_seeds: dict[Annotated[float, Field(gt=0)], list[Seed]] = Field(default_factory=dict, exclude=True)
+    """By alpha: seeds of trainings at that alpha alone, besides `seeds`. They do not change what a seed gives."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "PartitionSettings":
         if len(set(self.seeds)) != len(self.seeds):
             raise fault("seeds", self.seeds, "different seeds")
+        for alpha, more in self.more_seeds.items():
+            if len({*self.seeds, *more}) != len(self.seeds) + len(more):
+                raise fault(f"more_seeds.{alpha:g}", more, f"different seeds, none of {self.seeds}")
         return self
 
 
@@ -165,6 +172,12 @@ class Experiment(Settings):
     def asked(self) -> int:
         """Clients that are asked in a round: their share, halves up, and at least one."""
         return max(1, int(self.participation.share * self.partition.clients + 0.5))
+
+    def at(self, alpha: float) -> "Experiment":
+        """This experiment with all seeds of its trainings at `alpha` as `partition.seeds`."""
+        seeds = [*self.partition.seeds, *self.partition.more_seeds.get(alpha, [])]
+        partition = self.partition.model_copy(update={"seeds": seeds, "more_seeds": {}})
+        return self.model_copy(update={"partition": partition})
 
     def algorithm(self, name: str) -> AlgorithmSettings:
         """The settings of the algorithm called `name`.

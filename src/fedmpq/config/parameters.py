@@ -13,7 +13,7 @@ from fedmpq.errors import UserError
 
 TOP = ("experiments", "algorithms", "alphas", "execution", "tune")
 """What stands at the top of params.yaml beside `defaults` and the experiments."""
-NO_KEYS = {(0, "sections"), (2, UNWRITTEN), (2, "float"), (2, "int"), (2, "[key]"), (4, "[key]")}
+NO_KEYS = {(0, "sections"), (2, UNWRITTEN), (2, "float"), (2, "int"), (2, "[key]"), (4, "[key]"), (5, "[key]")}
 """Parts of pydantic's path to a fault that are no keys of params.yaml, with their place in it."""
 
 
@@ -123,6 +123,8 @@ def parse_overrides(assignments: list[str], section: str) -> dict[str, Any]:
             raise UserError(f"override {assignment!r}: allowed: KEY=VALUE in YAML, e.g. 'partition.seeds=[0, 1]'")
         key = key.strip()
         overrides[key if key.startswith("execution.") else f"{section}.{key}"] = value
+        if key == "partition.seeds":  # By hand, these are all.
+            overrides[f"{section}.partition.more_seeds"] = {}
     return overrides
 
 

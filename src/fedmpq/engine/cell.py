@@ -38,7 +38,7 @@ class Cell:
     @classmethod
     def of(cls, root: Path, parameters: Parameters, name: str, algorithm: str, alpha: float) -> "Cell":
         """The cell that `parameters` describes, on the device and in the precision that it resolves to."""
-        experiment = parameters.experiment(name)
+        experiment = parameters.experiment(name).at(alpha)
         device = resolve_device(parameters.execution.device)
         precision = resolve_precision(experiment.training.precision, device)
         return cls(root, name, experiment, algorithm, alpha, parameters.alpha_label(alpha), device, precision)

@@ -40,8 +40,9 @@ def evaluate(results: Results) -> list[Row]:
         try:
             trained = check is not classes_per_client
             holds, found, short, numbers = check(results)
-            found += _setting(results, trained)
-            short += ", 1 seed" * (trained and len(results.seeds) == 1 and "seed" not in short)
+            alone = _single_seed(results, numbers) if trained else None
+            found += _setting(results, trained, alone)
+            short += f", 1 seed{alone}" * (alone is not None and "seed" not in short)
         except NotRun as missing:
             holds, found, short, numbers = None, str(missing), "", {}
         text = " ".join(check.__doc__.split()).removesuffix(".")
@@ -158,11 +159,13 @@ def trails_less_on_cifar10(results: Results) -> Finding:
         needed = "FedMPQ and FPQ8 at the same alpha on CIFAR-10 and CIFAR-100"
         raise NotRun(f"Needs {needed}: add both to `experiments` and run `dvc repro`.")
     gaps = {side.settings.data.source: fmean(_delays(side, alphas)[1]) for side in (results, results.compared)}
+    alone = any(len(side.seeds_at[alpha]) == 1 for side in (results, results.compared) for alpha in alphas)
     found = (
         f"To 90 % of FPQ8's final accuracy FedMPQ needs, on average over alpha {_listed(alphas, 'and')},"
-        f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100."
+        f" {gaps['cifar10']:.1f} rounds more on CIFAR-10 and {gaps['cifar100']:.1f} more on CIFAR-100"
+        f"{', one seed at some' * alone}."
     )
-    short = f"{gaps['cifar10']:+.1f} and {gaps['cifar100']:+.1f} rounds"
+    short = f"{gaps['cifar10']:+.1f} and {gaps['cifar100']:+.1f} rounds{', 1 seed' * alone}"
     return gaps["cifar10"] < gaps["cifar100"], found, short, gaps
 
 
@@ -282,13 +285,23 @@ def _lacking(results: Results) -> str:
     return f" Not run at alpha {_listed(absent)}." if absent else ""
 
 
-def _setting(results: Results, trained: bool) -> str:
-    """How the run differs from the paper's, and whether its seeds allow a judgement."""
+def _setting(results: Results, trained: bool, alone: str | None) -> str:
+    """How the run differs from the paper's, and whether its seeds allow a judgement (`alone`: see `_single_seed`)."""
     notes = []
     if results.settings.data.source not in PAPER_GAIN:
         notes.append(f"another data set than the paper's ({results.settings.data.source})")
     if trained and results.lengths != [PAPER_ROUNDS]:
         notes.append(f"{results.duration}, the paper's {PAPER_ROUNDS}")
-    if trained and len(results.seeds) == 1:
-        notes.append("one seed: under 2 points is noise")
+    if alone is not None:
+        notes.append(f"one seed{alone}: under 2 points is noise")
     return f" Note: {'; '.join(notes)}." if notes else ""
+
+
+def _single_seed(results: Results, numbers: Row) -> str | None:
+    """Where `numbers`, by alpha, are of one seed: nothing more to say if they all are; None if none is."""
+    named = {key.partition(",")[0] for key in numbers}
+    seeds = {alpha: seeds for alpha, seeds in results.seeds_at.items() if f"alpha {alpha:g}" in named}
+    alone = [alpha for alpha in seeds if len(seeds[alpha]) == 1]
+    if not alone:
+        return None
+    return "" if alone == [*seeds] else f" at alpha {_listed(alone, 'and')}"

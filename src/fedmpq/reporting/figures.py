@@ -237,8 +237,7 @@ def _grid(
     settings, source = results.settings, results.settings.data.source
     parts = [results.experiment, f"data {source}" if source != results.experiment else ""]
     if trained:
-        seeds = f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}"
-        parts += [settings.model.network, seeds, results.duration, *results.hardware]
+        parts += [settings.model.network, results.seeding, results.duration, *results.hardware]
     small_print = textwrap.fill(readable("  ·  ".join(filter(None, [*parts, note]))), 165)
     figure.supxlabel(small_print, fontsize=6.5, color="0.4", x=0.01, ha="left")
     return figure, dict(zip(keys, panels, strict=False))

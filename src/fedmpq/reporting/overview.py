@@ -221,7 +221,7 @@ def setting(results: Results) -> str:
         f" ({''.join(classes)}{of('data.image_size')} pixels a side)",
         f"{of('model.network')}, {of('partition.clients')} clients",
         f"{results.duration} of {of('training.local_epochs')} epoch{'s' * (of('training.local_epochs') != '1')}",
-        f"seed{'s' * (len(results.seeds) > 1)} {', '.join(map(str, results.seeds))}",
+        results.seeding,
         *results.hardware,
     ]
     return markup.plain("; ".join(parts))

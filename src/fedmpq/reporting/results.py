@@ -95,6 +95,23 @@ class Results:
         """Seeds that occur in any cell."""
         return sorted({seed for run in self.runs for seed in run["seeds"]})
 
+    @cached_property
+    def seeds_at(self) -> dict[float, list[int]]:
+        """Seeds that occur at each alpha that has cells."""
+        found = {alpha: set() for _, alpha in self.cells}
+        for (_, alpha), cell in self.cells.items():
+            found[alpha].update(cell.run["seeds"])
+        return {alpha: sorted(seeds) for alpha, seeds in found.items()}
+
+    @property
+    def seeding(self) -> str:
+        """`seeds_at` in words."""
+        alphas = {}
+        for alpha, seeds in self.seeds_at.items():
+            alphas.setdefault(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", []).append(f"{alpha:g}")
+        where = {words: f" at alpha {', '.join(those)}" * (len(alphas) > 1) for words, those in alphas.items()}
+        return "; ".join(words + place for words, place in where.items())
+
     @property
     def lengths(self) -> list[int]:
         """Numbers of rounds that occur; more than one if cells come from different settings."""
