@@ -1,5 +1,6 @@
 """Divide an experiment's training images among its clients: data/partitions/<experiment>/alpha-<alpha>/."""
 
+from fedmpq.config import Parameters
 from fedmpq.engine.inputs import arrays, make_partitions
 from fedmpq.files import replacing
 from pipeline import command
@@ -11,8 +12,11 @@ FIGURE_ALPHAS = (0.1, 0.5, 5)
 @command.entry
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage."""
-    name = command.experiment_option("partition", __doc__, arguments)
-    parameters = command.parameters()
+    write(command.parameters(), command.experiment_option("partition", __doc__, arguments))
+
+
+def write(parameters: Parameters, name: str) -> None:
+    """Divide the images of experiment `name` at each alpha of `parameters` and those of the figure."""
     experiment = parameters.experiment(name)
     data = arrays(command.ROOT, name, experiment.data)
     with replacing(command.ROOT / "data" / "partitions" / name) as temporary:

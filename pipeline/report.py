@@ -35,18 +35,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def make_inputs(parameters: Parameters, name: str) -> None:
-    """Prepare and partition the images of an experiment, if they lie here, for what the report shows of them."""
+    """Prepare the images of an experiment, if they lie here, and divide them, for what the report shows of them."""
     from pipeline import partition, prepare  # only where they are needed: they take seconds
 
     source = parameters.experiment(name).data.source
     if (above_raw(command.ROOT, source) / "raw" / source).exists():
-        for stage, folder in ((prepare, "prepared"), (partition, "partitions")):
-            if not (command.ROOT / "data" / folder / name).exists():
-                try:
-                    stage.main(["--experiment", name])
-                except SystemExit as end:
-                    if end.code != 1:  # 1: it has said why; the report does without
-                        raise
+        try:
+            if not (command.ROOT / "data/prepared" / name).exists():
+                prepare.write(parameters, name)
+            partition.write(parameters, name)  # again: those that are there may be of fewer alphas or seeds
+        except UserError as error:
+            print(f"the report on {name} does without its data: {error}", file=sys.stderr)
 
 
 def renew(parameters: Parameters) -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from fedmpq.data.arrays import Dataset
 from fedmpq.data.partition import Partition
-from pipeline import command, partition, prepare
+from pipeline import command, partition, prepare, report
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -157,3 +157,20 @@ def test_raw_data_are_found_from_a_temporary_copy_of_the_repository(project, mon
     shutil.move(original / "data/raw/mine", root / "data/raw/mine")
     run(prepare)
     assert Dataset.load(root / "data/prepared/digits").classes == ["a", "b"]
+
+
+def test_a_report_divides_its_images_at_its_own_alphas(project, capsys):
+    root, configure = project
+    configure(alphas=[0.5], source="mine", clients=2, budgets=[4.0, 4.0], min_samples=1)
+    for path in (f"{part}/{label}/{number}.png" for part in ("train", "test") for label in "ab" for number in range(9)):
+        (root / "data/raw/mine" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (int(path[-5]), 0, 0)).save(root / "data/raw/mine" / path)
+    run(prepare)
+    run(partition)
+    parameters = command.parameters()
+    report.make_inputs(parameters.model_copy(update={"alphas": [2.0]}), "digits")
+    assert (root / "data/partitions/digits/alpha-2.0/seed-0.npz").is_file()
+    (root / "data/raw/mine/train/a/0.png").write_bytes(b"")
+    shutil.rmtree(root / "data/prepared")
+    report.make_inputs(parameters, "digits")
+    assert capsys.readouterr().err.startswith("the report on digits does without its data: ")
