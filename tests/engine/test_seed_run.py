@@ -108,6 +108,8 @@ def test_a_seed_added_later_makes_the_results_of_both(root, seeds):
     write_results([SeedRun(both, 1)], HERE, root / "grown", held=[0])
     grown = json.loads((root / "grown/run.json").read_text())
     assert grown.pop("seconds_per_round") > 0
+    assert whole[2].pop("earlier") == {}
+    assert grown.pop("earlier") == {"seed-0": {key: grown[key] for key in ("hardware", "commit")}}
     assert grown == whole[2]
     assert (root / "grown/bits.csv").read_text() == whole[1]
 

@@ -64,7 +64,7 @@ class Project:
         run |= {"seconds_per_round": 1.5, "partition": {f"seed-{seed}": "0" for seed in seeds}, "fingerprint": "0"}
         run["hardware"] = {"processor": "Test CPU", "cores": 2, "memory_gib": 8, "device": "cpu"}
         run["hardware"] |= {"precision": "float32", "executor": "processes", "workers": 2, "torch": "2.14.1"}
-        run["commit"] = None
+        run |= {"commit": None, "earlier": {}}
         run["parameters"] = {"algorithm": algorithm, "alpha": alpha, **self.settings.flat(algorithm)}
         write_json(folder / "run.json", run)
         write_json(folder / "metrics.json", headline(run))

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedmpq.engine.results import headline
 from fedmpq.errors import UserError
 from fedmpq.reporting.results import keep_partitions, load
 
@@ -18,6 +19,16 @@ def test_cells_in_the_order_of_the_alphas(project):
     assert results.seeding == "seeds 0, 1 at alpha 0.1; seed 0 at alpha 0.5"
     shutil.rmtree(project.cell("fpq8", 0.5, [0.5, 0.5]).parents[1] / "fedmpq")
     assert load(project.root, project.parameters, "digits").seeding == "seeds 0, 1"
+
+
+def test_every_machine_is_named(project):
+    folder = project.cell("fp32", 0.1, [0.5, 0.6])
+    run = json.loads((folder / "run.json").read_text())
+    run["earlier"] = {"seed-0": {"commit": "abc", "hardware": run["hardware"] | {"processor": "Older CPU"}}}
+    (folder / "run.json").write_text(json.dumps(run))
+    named = load(project.root, project.parameters, "digits").hardware
+    assert named == [f"{name} CPU, 2 cores, cpu, float32" for name in ("Older", "Test")]
+    assert headline(run)["hardware"] == ["Older CPU", "Test CPU", "cpu"]
 
 
 def test_curve_spans_the_seeds(project):

@@ -64,7 +64,15 @@ def bits_rows(seed: int, record: "RoundRecord", layout: "Layout", budgets: Seque
     return rows
 
 
-class Run(BaseModel):
+class Origin(BaseModel):
+    """Where results are from."""
+
+    hardware: dict[str, Any]
+    commit: str | None = None
+    """Of the project, if it is a git checkout."""
+
+
+class Run(Origin):
     """run.json. Accuracies are 0 .. 1, bytes are those of one client in one round."""
 
     experiment: str
@@ -82,9 +90,8 @@ class Run(BaseModel):
     """`uplink`, `downlink`, and `nominal`: bits left x weights alone."""
     seconds_per_round: float
     """Of a median round."""
-    hardware: dict[str, Any]
-    commit: str | None = None
-    """Of the project, if it is a git checkout."""
+    earlier: dict[str, Origin] = {}
+    """Of each `seed-<seed>` that was there before the others were trained."""
     parameters: dict[str, Any]
     """All that determine the result, by dotted key."""
     partition: dict[str, str]
@@ -141,6 +148,7 @@ def _over_seeds(values: dict[str, float]) -> Row:
 
 def headline(run: Row) -> Row:
     """The few numbers of run.json that metrics.json repeats, flat, for `dvc metrics` and `dvc exp` to compare."""
+    machines = [made["hardware"] for made in (*run["earlier"].values(), run)]
     return {
         "accuracy": run["final_accuracy"]["mean"],
         "accuracy_std": run["final_accuracy"]["std"],
@@ -149,7 +157,8 @@ def headline(run: Row) -> Row:
         "uplink_bytes": run["bytes_per_client_and_round"]["uplink"],
         "seconds": run["seconds_per_round"],
         "commit": run["commit"],
-        "hardware": [run["hardware"][key] for key in ("processor", "device")],  # a list: `dvc metrics` shows numbers
+        # A list: `dvc metrics` shows numbers.
+        "hardware": list(dict.fromkeys(machine[key] for key in ("processor", "device") for machine in machines)),
     }
 
 

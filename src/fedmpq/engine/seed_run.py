@@ -12,7 +12,18 @@ from fedmpq.engine.cell import Cell
 from fedmpq.engine.checkpoint import last, save, save_tensors
 from fedmpq.engine.executors import build_executor
 from fedmpq.engine.hardware import describe, plan
-from fedmpq.engine.results import TABLES, Row, bits_rows, git_commit, headline, read_table, round_row, summarize, to_csv
+from fedmpq.engine.results import (
+    TABLES,
+    Row,
+    bits_rows,
+    git_commit,
+    headline,
+    read_run,
+    read_table,
+    round_row,
+    summarize,
+    to_csv,
+)
 from fedmpq.federated.server import Federation
 from fedmpq.files import exclusive, replacing, write_json, write_text
 
@@ -89,6 +100,7 @@ def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path, h
         **summarize(*tables.values(), remainder),
         "hardware": describe(cell.device) | place,
         "commit": git_commit(cell.root),
+        "earlier": earlier(folder) if held else {},
         "parameters": cell.flat_parameters,
         "partition": {f"seed-{seed}": cell.partition_hash(seed) for seed in seeds},
         "fingerprint": cell.fingerprint_of(seeds),
@@ -98,3 +110,10 @@ def write_results(runs: Sequence[SeedRun], execution: Execution, folder: Path, h
         write_json(temporary / "run.json", results)
         for name, table in tables.items():
             write_text(temporary / name, to_csv(table))
+
+
+def earlier(folder: Path) -> Row:
+    """How the seeds in `folder` were trained: what `earlier` of a `Run` says once others join them."""
+    run = read_run(folder)
+    origin = {key: run[key] for key in ("hardware", "commit")}
+    return {f"seed-{seed}": run["earlier"].get(f"seed-{seed}", origin) for seed in run["seeds"]}

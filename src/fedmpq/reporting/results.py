@@ -126,7 +126,8 @@ class Results:
     def hardware(self) -> list[str]:
         """One line for each machine that worked on the results."""
         line = "{processor}, {cores} cores, {device}, {precision}"
-        return list(dict.fromkeys(line.format_map(run["hardware"]) for run in self.runs))
+        made = (made for run in self.runs for made in (*run["earlier"].values(), run))
+        return list(dict.fromkeys(line.format_map(each["hardware"]) for each in made))
 
 
 def shown(algorithm: str) -> str:
