@@ -132,6 +132,17 @@ def test_mixed_lengths_are_said(make_project):
     assert "for 7 or 10 rounds" in text
 
 
+def test_seeds_that_differ_are_said_and_within_an_alpha_a_fault(make_project):
+    project = make_project()
+    project.cell("fp32", 0.1, [0.5])
+    project.cell("fp32", 0.5, [0.5, 0.6])
+    text = as_markdown(project)
+    assert "with seed 0 at alpha 0.1; seeds 0, 1 at alpha 0.5." in text
+    assert "**Mixed:**" not in text
+    project.cell("aqfl", 0.1, [0.5, 0.6])
+    assert "**Mixed:**" in as_markdown(project)
+
+
 @pytest.mark.parametrize(
     ("rounds", "said"),
     [(1, "that of the only round"), (2, "the mean of all 2 rounds"), (5, "the mean of the last 5 rounds")],

@@ -113,6 +113,12 @@ class Results:
         return "; ".join(words + place for words, place in where.items())
 
     @property
+    def mixed(self) -> bool:
+        """Whether cells differ in their rounds, or cells of one alpha in their seeds."""
+        differ = (sorted(cell.run["seeds"]) != self.seeds_at[alpha] for (_, alpha), cell in self.cells.items())
+        return len(self.lengths) > 1 or any(differ)
+
+    @property
     def lengths(self) -> list[int]:
         """Numbers of rounds that occur; more than one if cells come from different settings."""
         return sorted({run["rounds"] for run in self.runs})
