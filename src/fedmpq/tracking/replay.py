@@ -111,9 +111,10 @@ def _bring_seed(
 
 
 def _drawn(figure: BitsFigure, bits: pd.DataFrame) -> bytes:
-    """As PNG."""
-    content = BytesIO()
-    figure(bits).savefig(content, format="png")
+    """As PNG. `Figure.savefig` would draw it twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure(bits)).print_png(content := BytesIO())
     return content.getvalue()
 
 
