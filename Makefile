@@ -30,7 +30,8 @@ ui: $(DONE)  ## Bring results into MLflow and show its pages (PORT=5000)
 export: $(DONE)  ## Write a device's model (EXPERIMENT=digits ALGORITHM=fedmpq ALPHA=0.5 BUDGET=4 CALIBRATE=128 REGISTER=1)
 	@$(PY) -m pipeline.export --experiment $(or $(EXPERIMENT),digits) --algorithm $(or $(ALGORITHM),fedmpq) \
 		--alpha $(or $(ALPHA),0.5) $(if $(CLIENT),--client $(CLIENT),--budget $(or $(BUDGET),4)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(if $(FORMAT),--format $(FORMAT)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(if $(DIFFERING),--differing $(DIFFERING)) \
+		$(if $(FORMAT),--format $(FORMAT)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) \
 		$(if $(REGISTER),--register)
 
 tune: $(DONE)  ## Search for good values, or go on (EXPERIMENT=digits NEW=1 SET="trials=30 workers=2")

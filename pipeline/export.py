@@ -29,9 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
     place = f"exports/{cell.name}/{cell.algorithm}/alpha-{cell.alpha_label}/seed-{seed}/budget-{budget:g}"
     names = (cell.name, cell.algorithm, cell.alpha_label, seed)
     training = Training(*names, cell.flat_parameters, fingerprint=cell.fingerprint)
+    choices = options.calibrate, options.differing
     with TemporaryDirectory() as temporary:
         model = options.checkpoint or fetch_model(command.ROOT, training, Path(temporary)) / "model.pt"
-        about = export(cell, seed, model, budget, options.format, command.ROOT / place, options.calibrate)
+        about = export(cell, seed, model, budget, options.format, command.ROOT / place, *choices)
     print("\n".join([f"{place}:", *_lines(about)]))
     renew(parameters)
     if options.register:
@@ -52,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         type=command.count(0),
         metavar="N",
         help="clients measure statistics of batch norm on N images each (default: as in training)",
+    )
+    parser.add_argument(
+        "--differing",
+        type=command.count(0),
+        metavar="N",
+        help="test images that ONNX Runtime may classify otherwise than PyTorch (default: 0.1 %% of them, or one)",
     )
     parser.add_argument("--format", choices=["onnx", "packed"], help="default: both")
     source = parser.add_mutually_exclusive_group()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,21 @@ def test_nothing_is_left_where_they_disagree(trained, exported, tmp_path, monkey
             write.export(trained.cell, 0, trained.model_file, 3, None, place)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("images", "allowed", "most"), [(40, None, 1), (1999, None, 1), (2000, None, 2), (40, 0, 0), (2000, 5, 5)]
+)
+def test_one_image_in_a_thousand_may_differ_at_least_one_or_what_is_allowed(images, allowed, most):
+    says = np.eye(2, dtype=np.float32)
+    pixels = np.zeros((images, 1, 1, 3), np.uint8)
+    data = SimpleNamespace(test_images=pixels, test_labels=np.zeros(images))
+    runs = {"PyTorch": lambda batch: says[batch[:, 0, 0, 0] * 0], "ONNX Runtime": lambda batch: says[batch[:, 0, 0, 0]]}
+    pixels[:most] = 1
+    assert write._compared(runs, data, allowed)["differing"] == most
+    pixels[most] = 1
+    with pytest.raises(UserError, match=f": {most + 1} differ, {most} may "):
+        write._compared(runs, data, allowed)
 
 
 def test_what_onnx_runtime_cannot_load_is_said(trained, tmp_path, monkeypatch):

@@ -19,6 +19,10 @@ CELL = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5"]
             [*CELL, "--client", "0", "--calibrate", "-1"],
             "--calibrate: -1 is not allowed; allowed: whole numbers from 0",
         ),
+        (
+            [*CELL, "--client", "0", "--differing", "0.1"],
+            "--differing: 0.1 is not allowed; allowed: whole numbers from 0",
+        ),
         ([*CELL, "--client", "0", "--checkpoint", "model.pt", "--register"], "not allowed with argument --checkpoint"),
     ],
 )

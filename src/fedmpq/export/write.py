@@ -26,8 +26,9 @@ from fedmpq.federated.server import Federation, ServerState
 from fedmpq.federated.setup import Setup
 from fedmpq.files import replacing, write_json
 
-AGREEMENT = 0.999
-"""Share of the test images of which ONNX Runtime has to say what PyTorch says."""
+DIFFERING = 0.001
+"""Share of the test images, and one image in any case, of which ONNX Runtime may say what PyTorch does not: where an
+activation lies on the border between two codes, the order of additions decides."""
 BATCH = 100
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images to logits."""
@@ -53,7 +54,14 @@ def read_state(setup: Setup, path: Path) -> ServerState:
 
 
 def export(
-    cell: Cell, seed: int, model: Path, budget: float, only: str | None, folder: Path, images: int | None = None
+    cell: Cell,
+    seed: int,
+    model: Path,
+    budget: float,
+    only: str | None,
+    folder: Path,
+    images: int | None = None,
+    differing: int | None = None,
 ) -> dict[str, Any]:
     """Write a device's model into `folder`, which appears as a whole or stays as it was.
 
@@ -65,6 +73,7 @@ def export(
         only: `onnx`: model.onnx alone; `packed`: model.fmpq alone; None: both.
         folder: gets them, and model.json.
         images: on which clients measure statistics of batch norm (see `calibrate`); 0: they stay; None: as in training.
+        differing: how many test images ONNX Runtime may classify otherwise than PyTorch; None: see `DIFFERING`.
 
     Returns:
         What model.json holds: the device's layers and bits; bytes of the files; accuracy (0 .. 1) on the test set and
@@ -104,7 +113,7 @@ def export(
             "layers": _layers(server, bits),
             "bytes": sizes,
         }
-        about |= _compared(runs, setup.dataset)
+        about |= _compared(runs, setup.dataset, differing)
         write_json(temporary / "model.json", about)
     return about
 
@@ -123,18 +132,21 @@ def _onnx_runtime(path: Path) -> Run:
     return lambda images: session.run(None, {"images": images})[0]
 
 
-def _compared(runs: dict[str, Run], data: Dataset) -> dict[str, Any]:
+def _compared(runs: dict[str, Run], data: Dataset, allowed: int | None) -> dict[str, Any]:
     labels, said, milliseconds = data.test_labels, {}, {}
     for name, run in runs.items():
         started = time.perf_counter()
         logits = [run(np.array(data.test_images[start : start + BATCH])) for start in range(0, len(labels), BATCH)]
         milliseconds[name] = round(1000 * (time.perf_counter() - started) / len(labels), 3)
         said[name] = np.concatenate(logits).argmax(1)
-    agreement = float((said.get("ONNX Runtime", said["PyTorch"]) == said["PyTorch"]).mean())
-    if agreement < AGREEMENT:
-        raise UserError(
-            f"ONNX Runtime agrees with PyTorch on {agreement:.2%} of the test images, less than {AGREEMENT:.1%};"
-            " nothing is written"
-        )
     accuracy = {name: float((classes == labels).mean()) for name, classes in said.items()}
-    return {"accuracy": accuracy, "milliseconds": milliseconds}
+    compared = {"accuracy": accuracy, "milliseconds": milliseconds}
+    if "ONNX Runtime" in said:
+        compared["differing"] = differing = int((said["ONNX Runtime"] != said["PyTorch"]).sum())
+        allowed = max(1, int(DIFFERING * len(labels))) if allowed is None else allowed
+        if differing > allowed:
+            raise UserError(
+                f"ONNX Runtime agrees with PyTorch on {1 - differing / len(labels):.2%} of the test images:"
+                f" {differing} differ, {allowed} may (--differing allows more); nothing is written"
+            )
+    return compared
