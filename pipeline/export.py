@@ -16,10 +16,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Export, and say what it is worth."""
     options = _parser().parse_args(arguments)
     parameters = command.parameters()
-    experiment = parameters.experiment(options.experiment)
+    experiment = parameters.experiment(options.experiment).at(options.alpha)
     experiment.algorithm(options.algorithm)
-    budget = _budget(experiment.model.budgets, options)
-    seed = experiment.partition.seeds[0] if options.seed is None else options.seed
+    budget, seed = _budget(experiment.model.budgets, options), _seed(experiment.partition.seeds, options.seed)
     from fedmpq.engine.cell import Cell
     from fedmpq.export.write import export
     from fedmpq.tracking import Training, fetch_model, register
@@ -75,6 +74,14 @@ def _budget(budgets: list[float], options: argparse.Namespace) -> float:
     if not 0 <= options.client < len(budgets):
         raise UserError(f"--client {options.client} is not allowed; allowed: 0 to {len(budgets) - 1}")
     return budgets[options.client]
+
+
+def _seed(seeds: list[int], chosen: int | None) -> int:
+    if chosen not in (None, *seeds):
+        raise UserError(
+            f"--seed {chosen} is not allowed; allowed: {', '.join(map(str, seeds))}, those of the experiment"
+        )
+    return seeds[0] if chosen is None else chosen
 
 
 def _lines(about: dict[str, Any]) -> Iterator[str]:

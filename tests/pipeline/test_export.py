@@ -13,6 +13,10 @@ CELL = ["--experiment", "digits", "--algorithm", "fedmpq", "--alpha", "0.5"]
         ([*CELL, "--budget", "0.5"], "error: --budget 0.5 is not allowed; allowed: 1 to 8"),
         ([*CELL, "--budget", "nan"], "error: --budget nan is not allowed; allowed: 1 to 8"),
         ([*CELL[:2], "--algorithm", "none", *CELL[4:], "--client", "0"], "error: unknown algorithm 'none'; allowed: "),
+        (
+            [*CELL, "--client", "0", "--seed", "9"],
+            "error: --seed 9 is not allowed; allowed: 0, 1, 2, those of the experiment",
+        ),
         (CELL, "one of the arguments --budget --client is required"),
         ([*CELL, "--client", "0", "--budget", "4"], "not allowed with argument --client"),
         (
