@@ -77,7 +77,8 @@ def export(
 
     Returns:
         What model.json holds: the device's layers and bits; bytes of the files; accuracy (0 .. 1) on the test set and
-        milliseconds an image of the global model in float32, and of the device's in PyTorch and ONNX Runtime.
+        milliseconds an image of the global model in float32, and of the device's in PyTorch and ONNX Runtime;
+        on how many test images these two differ.
 
     Raises:
         UserError: the model cannot be read or exported, or ONNX Runtime disagrees with PyTorch.
