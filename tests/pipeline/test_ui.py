@@ -60,6 +60,7 @@ def test_links_lead_to_the_comparison_of_all_runs(project, migrated):
     assert tracking.links(project, "http://host").splitlines() == [
         f"another program's  {page.format(1)}",
         f"digits             {page.format(2)}&viewStateShareKey=fedmpq",
+        f"digits, alpha 0.5  {page.format(2)}&viewStateShareKey=fedmpq-0.5",
     ]
 
 
@@ -75,6 +76,16 @@ def test_the_page_of_an_experiment_shows_all_runs_by_their_accuracy(project, mig
     assert state["compareRunCharts"][0]["metricKey"] == f"{measured}/accuracy"
     assert state["compareRunSections"][0]["uuid"] == state["compareRunCharts"][0]["metricSectionId"]
     assert state["selectedColumns"][:2] == ["params.`algorithm`", "params.`alpha`"]
+
+
+def test_the_page_of_an_alpha_compares_its_algorithms(project, migrated):
+    shutil.copy(migrated, project / "mlflow.db")
+    with tracking.Run(project, training()):
+        pass
+    tags = tracking.connect(project).client.get_experiment_by_name("digits").tags
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.fedmpq-0.5"])["state"])
+    assert state["searchFilter"] == 'params.alpha = "0.5"'
+    assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["algorithm"]
 
 
 def test_replay_only_serves_nothing(project, migrated, capsys):

@@ -158,4 +158,4 @@ def test_a_deleted_experiment_is_restored(root, cell):
     client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
     with cell.start(root, seed=1):
         pass
-    assert tracking.links(root, "http://host").startswith("digits  http://host/#/experiments/")
+    assert "\ndigits, alpha 0.5  http://host/#/experiments/" in tracking.links(root, "http://host")

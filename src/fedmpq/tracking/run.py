@@ -15,7 +15,7 @@ from fedmpq.tracking.connection import Connection, connect
 from fedmpq.tracking.metrics import Training
 from fedmpq.tracking.models import log_model
 from fedmpq.tracking.notes import NOTE, experiment_note, run_note
-from fedmpq.tracking.view import TAG, view
+from fedmpq.tracking.view import view
 
 if TYPE_CHECKING:
     from mlflow import entities
@@ -108,6 +108,7 @@ def join(connection: Connection, training: Training, start_ms: int | None = None
         name, tags = training.name(connection.folder), training.tags | ({} if start_ms else context())
         tags[NOTE] = run_note(training, connection.folder)
         run = client.create_run(experiment_id, start_ms, tags, name)
+        client.set_experiment_tag(experiment_id, *view(training.experiment, training.alpha))
     if not run.data.params:  # likewise where its making was cut off
         _describe(client, run.info.run_id, training)
     return run.info
@@ -170,7 +171,7 @@ def experiment_of(connection: Connection, name: str) -> str:
 
     client = connection.client
     try:
-        tags = {**RUNS_NOT_CHATS, TAG: view(name), NOTE: experiment_note(name)}
+        tags = RUNS_NOT_CHATS | {NOTE: experiment_note(name)} | dict([view(name)])
         return client.create_experiment(name, connection.artifacts(name), tags)
     except MlflowException:
         found = client.get_experiment_by_name(name)
