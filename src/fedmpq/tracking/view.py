@@ -16,7 +16,7 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 PAGE = "#/experiments/{id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
 NAME = "attributes.`Run Name`"
 COLUMNS = ["params.`algorithm`", "params.`alpha`", "metrics.`accuracy/final`", "metrics.`bits/left`"]
-SIZE = {"columns": 2, "cardHeight": 560}  # of charts, in pixels
+SIZE = {"columns": 2, "cardHeight": 560}  # charts a row, and the height of one in pixels
 
 
 def view(experiment: str, alpha: str | None = None) -> tuple[str, str]:
